@@ -1,0 +1,32 @@
+//! The PacketCrypt announcement algorithm on the CPU.
+//!
+//! No I/O, no threads, no clock, no randomness, no environment: what a function returns depends on its
+//! arguments alone. Section numbers (`spec §7`) are those of the announcement specification.
+//!
+//! The portable code is the definition; every faster kernel, here or on a GPU, is compared with it bit by bit.
+//!
+//! | module | what it holds | spec |
+//! |---|---|---|
+//! | [`primitives`] | BLAKE2b, ChaCha20 expansion | §1 |
+//! | [`announcement`] | the 1024 bytes, header fields, announcement hash | §3, §9 |
+//! | [`work`] | work bits, targets, difficulty, ageing | §8, §11 |
+//! | [`program`] | RandGen, decoded programs | §4, §5 |
+//! | [`portable`] | the passes, written plainly: run programs, crypt, items, search | §5 to §8 |
+//! | [`merkle`] | tree and branch | §8 |
+//! | [`round`] | what ties the passes of a hard nonce together | §8, §9 |
+//! | [`validate`] | the validator and its result codes | §10 |
+//! | [`kernel`] | which kernels there are, and the passes that each one provides | |
+
+pub mod announcement;
+pub mod validate;
+pub mod work;
+
+pub use announcement::{Announcement, Header};
+pub use validate::{Invalid, Validator};
+pub use work::WorkBits;
+
+/// A 32-byte hash. Block hashes are in internal order, the byte reverse of how they are shown (spec §8).
+pub type Hash32 = [u8; 32];
+
+/// A 64-byte hash.
+pub type Hash64 = [u8; 64];

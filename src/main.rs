@@ -1,0 +1,3 @@
+//! The `pktmine` command.
+
+fn main() {}
