@@ -1,1 +1,19 @@
-//! pktmine
+//! `pktmine`: an announcement miner and hardware benchmark for PacketCrypt.
+//!
+//! One folder a box, in the order that data takes:
+//!
+//! | module | takes | gives |
+//! |---|---|---|
+//! | [`pool`] | what masters say | a `PoolView` for each pool, and the `Job` to mine |
+//! | [`scheduler`] | jobs, backends' appetite | rounds |
+//! | [`backend`] | rounds | announcements |
+//! | [`upload`] | announcements | batches for ann handlers, and the ledger |
+//! | [`report`] | counters | status lines |
+//! | [`local_pool`] | the other side of the wire | |
+//!
+//! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
+//! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
+//! together in [`miner`]. `local_pool` knows nothing of the miner, only [`protocol`].
+
+pub mod protocol;
+pub mod values;

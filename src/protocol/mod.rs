@@ -1,0 +1,19 @@
+//! The wire: what master, ann handlers and miners say to each other, as plain data.
+//!
+//! Shared by both sides of it, the miner and the local pool. No I/O happens here.
+
+mod block;
+mod config;
+mod hash;
+mod submit;
+
+pub use block::{BlockHeader, BlockInfo};
+pub use config::Config;
+pub use hash::BlockHash;
+pub use submit::{AnnsResult, Answer, PayTo, PayToError, headers};
+
+/// How many parents an ann handler takes announcements for: from `tip − 5` to the tip.
+pub const WINDOW: u32 = 6;
+
+/// Announcements in a full batch.
+pub const BATCH: usize = 1024;
