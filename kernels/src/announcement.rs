@@ -29,7 +29,12 @@ impl Header {
     pub const LEN: usize = 88;
 
     /// A header without content.
-    pub fn new(hard_nonce: u32, work_bits: WorkBits, parent_block_height: u32, signing_key: [u8; 32]) -> Self {
+    pub fn new(
+        hard_nonce: u32,
+        work_bits: WorkBits,
+        parent_block_height: u32,
+        signing_key: [u8; 32],
+    ) -> Self {
         Self {
             hard_nonce,
             work_bits,

@@ -174,7 +174,10 @@ mod tests {
             let found = WorkBits::at_least(difficulty);
             assert!(found.difficulty() >= U256::from(difficulty), "{difficulty}: {found}");
             if let Ok(easier) = WorkBits::new(found.get() + 1) {
-                assert!(easier.difficulty() < U256::from(difficulty), "{difficulty}: {found} is not the easiest");
+                assert!(
+                    easier.difficulty() < U256::from(difficulty),
+                    "{difficulty}: {found} is not the easiest"
+                );
             }
         }
     }
