@@ -15,5 +15,7 @@
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]. `local_pool` knows nothing of the miner, only [`protocol`].
 
+pub mod backend;
 pub mod protocol;
+pub mod scheduler;
 pub mod values;
