@@ -160,3 +160,26 @@ fn unmask_branch(announcement: &Announcement, winner: &Winner) -> Option<[Hash64
     let (hashes, _) = bytes[88..920].as_chunks();
     Some(std::array::from_fn(|depth| hashes[depth]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validator_remembers_no_more_than_it_says() {
+        let mut validator = Validator::new();
+        for table in 0..TABLES as u8 + 3 {
+            for number in 0..2 {
+                validator.item(&[table; 64], number).expect("a valid program");
+            }
+        }
+        let first = validator.item(&[3; 64], 0);
+        assert_eq!(validator.tables.len(), TABLES);
+        assert_eq!(validator.tables[TABLES - 1].seed, [3; 64], "what was used last is kept longest");
+        for number in 0..ITEMS as u32 + 50 {
+            validator.item(&[3; 64], number).expect("a valid program");
+        }
+        assert_eq!(validator.tables[TABLES - 1].items.len(), ITEMS);
+        assert_eq!(Validator::new().item(&[3; 64], 0), first);
+    }
+}

@@ -13,7 +13,7 @@ use kernels::round::{RoundMemory, ann_hash0, ann_hash1, mine_round, table2_seed}
 use kernels::validate::result_code;
 use kernels::{
     Announcement, Hash32, Hash64, Header, Item, Kernel, MerkleTree, Passes, Program, Table, TableProgram,
-    Validator, WorkBits,
+    Validator, Winner, WorkBits,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -344,7 +344,8 @@ fn check_job(passes: &mut dyn Passes, job: &JobVector) {
     make_table(passes, &job.seed2.0, &mut table);
     assert_eq!(b32(&[&table_bytes(&table)]), job.table2_blake2b256.0);
     for v in &job.hashes {
-        assert_eq!(hash_over(&table, &job.ann_hash1.0, v.soft_nonce), (v.items, v.hash.0));
+        let (items, state) = hash_over(&table, &job.ann_hash1.0, v.soft_nonce);
+        assert_eq!((items, &state.0[..32]), (v.items, &v.hash.0[..]));
     }
     check_search(passes, &table, job, header.work_bits);
     check_announcements(passes, &header, job);
@@ -373,7 +374,8 @@ fn tree_over(passes: &mut dyn Passes, table: &Table) -> MerkleTree {
     tree
 }
 
-fn hash_over(table: &Table, ann_hash1: &Hash64, soft_nonce: u32) -> ([u32; 4], Hash32) {
+/// The four items, and the final state with the hash at its start.
+fn hash_over(table: &Table, ann_hash1: &Hash64, soft_nonce: u32) -> ([u32; 4], State) {
     let mut state = State::init(ann_hash1[..32].try_into().unwrap());
     state.set_number(soft_nonce.into());
     let mut items = Vec::new();
@@ -383,7 +385,8 @@ fn hash_over(table: &Table, ann_hash1: &Hash64, soft_nonce: u32) -> ([u32; 4], H
         Ok::<(), Infallible>(())
     });
     assert_eq!(items.last(), Some(&last));
-    (items.try_into().unwrap(), hash)
+    assert_eq!(state.0[..32], hash);
+    (items.try_into().unwrap(), state)
 }
 
 fn check_search(passes: &mut dyn Passes, table2: &Table, job: &JobVector, work_bits: WorkBits) {
@@ -395,8 +398,9 @@ fn check_search(passes: &mut dyn Passes, table2: &Table, job: &JobVector, work_b
     let found: Vec<u32> = winners.iter().map(|winner| winner.soft_nonce).collect();
     assert_eq!(found, job.winning_soft_nonces);
     for winner in winners.iter().take(50) {
-        let (items, hash) = hash_over(table2, &job.ann_hash1.0, winner.soft_nonce);
-        assert_eq!((winner.item, winner.hash()), (items[3], hash));
+        let (items, state) = hash_over(table2, &job.ann_hash1.0, winner.soft_nonce);
+        assert_eq!(winner.item, items[3]);
+        assert_eq!(winner.mask, state.0[..Winner::MASK_LEN]);
     }
 }
 

@@ -307,3 +307,118 @@ impl<'a> Decoder<'a> {
         if pair { slot(position.wrapping_sub(1)) } else { Ok(upper) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOP3: u32 = code::LOOP | 3 << 20;
+    const IN5: u32 = code::IN | 5 << 20;
+    const ADD32: u32 = Op::Add32 as u32;
+    const MUL64: u32 = Op::Mul64 as u32;
+    const END: u32 = code::END;
+
+    fn program(words: &[u32]) -> Result<Program, InvalidProgram> {
+        let mut buffer = Box::new([0; BUFFER_WORDS]);
+        buffer[..words.len()].copy_from_slice(words);
+        decode(buffer, words.len())
+    }
+
+    fn jump(distance: u32) -> u32 {
+        code::JMP | distance << 8
+    }
+
+    fn branch_on(register: u32) -> u32 {
+        code::IF_RANDOM | register << 9 | 2 << 20
+    }
+
+    #[test]
+    fn registers_become_slots_without_the_markers() {
+        let words = [
+            LOOP3,
+            IN5,                      // register 1
+            ADD32 | 1 << 9 | 1 << 20, // register 2
+            code::LOOP | 10 << 20,    // marker 3
+            IN5,                      // register 4
+            IN5,                      // register 5
+            MUL64 | 5 << 9 | 2 << 20,
+            END,
+            END,
+        ];
+        let program = program(&words).expect("a valid program");
+        let b = Operand::Register(0);
+        assert_eq!(program.instructions()[2], Instruction::Compute { op: Op::Add32, out: 1, a: 0, b });
+        assert_eq!(program.instructions()[6], Instruction::Compute { op: Op::Mul64, out: 4, a: 2, b });
+        let closes = Closes::Loop { begin: 4, count: 10 };
+        assert_eq!(program.instructions()[7], Instruction::End { first: 2, count: 4, closes });
+        assert_eq!((program.max_registers(), program.max_loop_depth()), (6, 2));
+        assert_eq!(program.instruction_bound(), 1 + 3 * (3 + 10 * 4 + 1));
+        assert_eq!(program.static_cost(), 1 + 3 * (3 + 10 * (4 + 4) + 1 + 2));
+        assert!(!program.reads_word0());
+    }
+
+    #[test]
+    fn jumps_are_folded_into_the_branch() {
+        let words = [LOOP3, IN5, branch_on(1), jump(3), IN5, END, jump(1), END, END];
+        let program = program(&words).expect("a valid program");
+        let condition = Condition::Random;
+        assert_eq!(program.instructions()[2], Instruction::If { condition, a: 0, otherwise: 5 });
+        let closes = Closes::Then { resume: 6 };
+        assert_eq!(program.instructions()[4], Instruction::End { first: 1, count: 1, closes });
+        assert_eq!(program.instructions()[5], Instruction::End { first: 1, count: 0, closes: Closes::Else });
+        assert_eq!(program.instruction_bound(), 1 + 3 * (1 + 2 + 2 + 1), "the longer body counts");
+        assert_eq!(program.static_cost(), 1 + 3 * (1 + 1 + 3 + 1 + 1 + 1), "both bodies count");
+    }
+
+    #[test]
+    fn an_input_of_word_0_is_seen_however_it_is_written() {
+        for (word, reads_word0) in [
+            (code::IN, true),
+            (code::IN | 256 << 20, true),
+            (code::IN | 1 << 18, true),
+            (code::IN | 1 << 19, false),
+            (code::IN | 255 << 20, false),
+        ] {
+            let program = program(&[LOOP3, word, END]).expect("a valid program");
+            assert_eq!(program.reads_word0(), reads_word0, "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_found_at_its_place() {
+        let add = ADD32 | 1 << 9;
+        let cases: &[(&[u32], usize, Fault)] = &[
+            (&[], 0, Fault::NoLoop),
+            (&[IN5], 0, Fault::NoLoop),
+            (&[LOOP3, 0, END], 1, Fault::Opcode),
+            (&[LOOP3, 71, END], 1, Fault::Opcode),
+            (&[code::LOOP | 1 << 20, END], 0, Fault::LoopCount),
+            (&[code::LOOP | 2048 << 20, END], 0, Fault::LoopCount),
+            (&[LOOP3, 1 | 2 << 9, END], 1, Fault::Operand),
+            (&[LOOP3, 1, END], 1, Fault::Operand),
+            (&[LOOP3, IN5, add | 3 << 20, END], 2, Fault::Operand),
+            (&[LOOP3, IN5, MUL64 | 1 << 9 | 1 << 18, END], 2, Fault::Operand),
+            (&[LOOP3, IN5, jump(0), END], 2, Fault::Branch),
+            (&[LOOP3, IN5, branch_on(1), IN5, END, END, END], 3, Fault::Branch),
+            (&[LOOP3, IN5, branch_on(1), jump(2), END, IN5, END, END], 5, Fault::Branch),
+            (&[LOOP3, IN5, branch_on(1), jump(3), END, jump(1), END, END], 5, Fault::Branch),
+            (&[LOOP3, IN5, branch_on(1), jump(2), END, jump(2), END, END], 6, Fault::Branch),
+            (&[LOOP3, IN5], 2, Fault::Unclosed),
+            (&[LOOP3, END, IN5], 2, Fault::Trailing),
+        ];
+        for (words, at, fault) in cases {
+            let error = program(words).map(|_| ()).expect_err("an invalid program");
+            assert_eq!(error, InvalidProgram::Malformed { at: *at, fault: *fault }, "{words:x?}");
+        }
+        assert_eq!(decode(Box::new([0; BUFFER_WORDS]), 2049).map(|_| ()), Err(InvalidProgram::TooBig));
+    }
+
+    #[test]
+    fn bounds_stop_at_the_largest_number() {
+        let mut words = vec![code::LOOP | 2047 << 20; 900];
+        words.extend([END; 900]);
+        let program = program(&words).expect("a valid program");
+        assert_eq!((program.instruction_bound(), program.static_cost()), (u64::MAX, u64::MAX));
+        assert!(!program.is_bounded());
+    }
+}

@@ -192,11 +192,11 @@ pub enum Instruction {
     Memory {
         /// Slot of the result.
         out: u16,
-        /// See above.
+        /// Word that steps are counted from.
         base: u8,
-        /// See above.
+        /// Words from one turn of the loop to the next.
         step: u8,
-        /// See above.
+        /// Turns that are added to the loop index.
         carry: u8,
     },
     /// LOOP: starts the innermost loop's index at zero.
