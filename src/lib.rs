@@ -16,4 +16,5 @@
 //! together in [`miner`]. `local_pool` knows nothing of the miner, only [`protocol`].
 
 pub mod protocol;
+pub mod upload;
 pub mod values;
