@@ -18,4 +18,6 @@
 pub mod backend;
 pub mod protocol;
 pub mod scheduler;
+mod shutdown;
+pub mod upload;
 pub mod values;
