@@ -579,8 +579,9 @@ impl Delivery {
             Why::Sample => {}
             Why::BadSample => cx.note(Notice::error(format!("a batch held bad announcements: {finding}"))),
             Why::Refused { handler, url, text } => {
-                let told =
-                    self.handler(*handler).is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
+                let told = self
+                    .handler(*handler)
+                    .is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
                 if !told || !bad.is_empty() {
                     let text = format!("handler {url} refused a batch of {n} ({text}): {finding}");
                     cx.note(Notice::error(text));
