@@ -27,6 +27,8 @@ mod planted;
 mod queue;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

@@ -535,7 +535,7 @@ impl World {
         for (account, pool) in ledger.pools.iter().zip(&self.pools) {
             let words =
                 format!("{account:?}, while the pool has {} and {} twice", pool.accepted, pool.duplicate);
-            check!(pool.accepted == pool.recorded.len() as u64, "the pool is mad");
+            check!(pool.accepted == pool.recorded.len() as u64, "the pool contradicts itself");
             check!(pool.accepted <= account.accepted + account.unknown, "the pool has more: {words}");
             let told = if self.plan.unclear { 0 } else { pool.duplicate };
             check!(account.duplicate == told || self.finished, "duplicates: {words}");
@@ -549,8 +549,8 @@ impl World {
                     || self.chain.get(&job.parent_height) != Some(&job.parent_hash);
                 let easy = !job.work_bits.is_at_least_as_hard_as(pool.target);
                 let astray = pool.elsewhere.get(&found.hash).is_some_and(|&times| times > 1);
-                !pool.recorded.contains(&found.hash)
-                    && !(stale || easy || astray || self.bad.contains(&found.hash))
+                let excused = stale || easy || astray || self.bad.contains(&found.hash);
+                !(excused || pool.recorded.contains(&found.hash))
             };
             let lost = self.found.iter().filter(is_lost).count() as u64;
             let excused = if self.plan.small_queue { account.overflow + account.unknown } else { 0 };
