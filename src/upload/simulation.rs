@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How many schedules are tried. Any number may be: a schedule is made from its number alone.
-const SCHEDULES: u64 = 2000;
+const SCHEDULES: u64 = 1000;
 
 type Verdict = Result<(), String>;
 
