@@ -20,7 +20,7 @@ use super::{
     ledger::{Account, Cause, Fate},
     queue::Queue,
 };
-use crate::values::{BackendId, Found, Moment, Notice, PoolId, PoolView};
+use crate::values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView};
 
 /// How long a batch waits that was told `submit elsewhere` by the handler that the newest list names: long
 /// enough for two more configurations to be fetched, one of which may explain it.
@@ -145,7 +145,7 @@ impl Delivery {
         self.handlers.iter_mut().map(|handler| &mut handler.queue).chain([&mut self.holding])
     }
 
-    fn judge(&self, job: &crate::values::Job) -> Judgement {
+    fn judge(&self, job: &Job) -> Judgement {
         let judgement = self.view.as_ref().map_or(Judgement::Hold, |view| judge(view, job));
         #[cfg(test)]
         if planted(Bug::KeepStale) && matches!(judgement, Judgement::Lose(Fate::Stale, _)) {
@@ -217,9 +217,9 @@ impl Delivery {
     /// Takes out of the queues what the pool would refuse.
     fn drop_refusable(&mut self, cx: &mut Context) {
         let Some(view) = self.view.take() else { return };
-        let is_lost = |job: &crate::values::Job| matches!(judge(&view, job), Judgement::Lose(..));
+        let is_lost = |job: &Job| matches!(judge(&view, job), Judgement::Lose(..));
         #[cfg(test)]
-        let is_lost = |job: &crate::values::Job| is_lost(job) && !planted(Bug::KeepStale);
+        let is_lost = |job: &Job| is_lost(job) && !planted(Bug::KeepStale);
         let mut lost = Vec::new();
         for queue in self.queues() {
             queue.close_if(is_lost);
@@ -579,8 +579,9 @@ impl Delivery {
             Why::Sample => {}
             Why::BadSample => cx.note(Notice::error(format!("a batch held bad announcements: {finding}"))),
             Why::Refused { handler, url, text } => {
-                let told =
-                    self.handler(*handler).is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
+                let told = self
+                    .handler(*handler)
+                    .is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
                 if !told || !bad.is_empty() {
                     let text = format!("handler {url} refused a batch of {n} ({text}): {finding}");
                     cx.note(Notice::error(text));

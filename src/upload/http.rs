@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,7 +11,6 @@ use ureq::{Agent, Error, SendBody};
 
 use super::{Post, PostOutcome};
 use crate::{protocol::headers, values::Found};
-use std::sync::Arc;
 
 /// How much of an answer is read; an answer of the protocol has some 400 bytes.
 const ANSWER_BYTES: u64 = 64 << 10;
@@ -102,5 +102,228 @@ impl Read for Body<'_> {
             read += len;
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
+
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::{Shutdown, TcpListener, TcpStream},
+        thread,
+    };
+
+    use kernels::WorkBits;
+    use url::Url;
+
+    use super::*;
+    use crate::{
+        protocol::BlockHash,
+        upload::Batch,
+        values::{BackendId, Job, PoolId},
+    };
+
+    fn a_post(url: &str, len: usize) -> Post {
+        let job = Arc::new(Job {
+            id: 1,
+            parent_hash: BlockHash([0; 32]),
+            parent_height: 41,
+            work_bits: WorkBits::at_least(2),
+            signing_key: [0; 32],
+        });
+        let make = |i: usize| {
+            let announcement = Announcement::from_bytes([i as u8; 1024]);
+            Arc::new(Found { announcement, hash: [0; 32], job: job.clone(), backend: BackendId(0) })
+        };
+        Post {
+            request: 1,
+            pool: PoolId(0),
+            url: Url::parse(url).unwrap(),
+            work_number: 42,
+            pay_to: "payme".parse().unwrap(),
+            batch: Arc::new(Batch { announcements: (0..len).map(make).collect(), job: job.clone() }),
+            timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// A server that does something with each connection, one after the other.
+    fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/submit", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            for (i, stream) in listener.incoming().enumerate() {
+                serve(i, stream.unwrap());
+            }
+        });
+        url
+    }
+
+    /// Reads one request: its head, and its body by content length.
+    fn read_request(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let head = head.to_lowercase();
+        let len = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+        let mut body = vec![0; len.parse().unwrap()];
+        reader.read_exact(&mut body).ok()?;
+        Some((head, body))
+    }
+
+    fn reply(mut stream: &TcpStream, status: &str, body: &str) {
+        let len = body.len();
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {len}\r\n\r\n{body}").unwrap();
+    }
+
+    /// Posts to a server that reads the request and then does as it is told.
+    fn post_and(then: impl Fn(&TcpStream) + Send + 'static) -> PostOutcome {
+        let url = server(move |_, stream| {
+            read_request(&stream);
+            then(&stream);
+        });
+        post(&agent(1), &a_post(&url, 3))
+    }
+
+    #[test]
+    fn a_post_is_what_the_protocol_asks_for() {
+        let url = server(|_, stream| {
+            let (head, body) = read_request(&stream).unwrap();
+            for line in [
+                "post /submit http/1.1\r\n",
+                "x-pc-payto: payme\r\n",
+                "x-pc-sver: 1\r\n",
+                "x-pc-annver: 1\r\n",
+                "x-pc-worknum: 42\r\n",
+                concat!("user-agent: pktmine ", env!("CARGO_PKG_VERSION"), "\r\n"),
+                "content-type: application/octet-stream\r\n",
+                "content-length: 1048576\r\n",
+            ] {
+                assert!(head.contains(line), "{line:?} is missing in {head}");
+            }
+            assert!(!head.contains("transfer-encoding"));
+            let sound = body.chunks(1024).enumerate().all(|(i, chunk)| chunk == [i as u8; 1024]);
+            reply(&stream, if sound { "200 OK" } else { "500 No" }, "{}");
+        });
+        let answer = PostOutcome::Answer { status: 200, body: b"{}".into() };
+        assert_eq!(post(&agent(1), &a_post(&url, 1024)), answer);
+    }
+
+    #[test]
+    fn connections_are_used_again() {
+        let url = server(|i, stream| {
+            while read_request(&stream).is_some() {
+                reply(&stream, "200 OK", &i.to_string());
+            }
+        });
+        let agent = agent(1);
+        for _ in 0..5 {
+            let answer = PostOutcome::Answer { status: 200, body: b"0".into() };
+            assert_eq!(post(&agent, &a_post(&url, 2)), answer);
+        }
+    }
+
+    #[test]
+    fn a_connection_closed_between_posts_harms_nothing() {
+        let url = server(|_, stream| {
+            read_request(&stream);
+            reply(&stream, "200 OK", "{}");
+        });
+        let agent = agent(1);
+        for _ in 0..5 {
+            let outcome = post(&agent, &a_post(&url, 2));
+            assert!(
+                matches!(
+                    outcome,
+                    PostOutcome::Answer { status: 200, .. }
+                        | PostOutcome::NotSent(_)
+                        | PostOutcome::Broken(_)
+                ),
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn statuses_are_answers_and_redirects_are_not_followed() {
+        for (line, expected) in [("503 Busy", 503), ("400 Bad", 400), ("404 Not Found", 404)] {
+            let outcome = post_and(move |stream| reply(stream, line, "why"));
+            assert_eq!(outcome, PostOutcome::Answer { status: expected, body: b"why".into() });
+        }
+        for status in [301, 302, 307, 308] {
+            let outcome = post_and(move |mut stream| {
+                let to = "location: http://127.0.0.1:1/elsewhere";
+                write!(stream, "HTTP/1.1 {status} Moved\r\n{to}\r\ncontent-length: 0\r\n\r\n").unwrap();
+            });
+            assert_eq!(outcome, PostOutcome::Answer { status, body: Vec::new() });
+        }
+    }
+
+    #[test]
+    fn what_never_arrived_is_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/submit", listener.local_addr().unwrap());
+        drop(listener);
+        let outcome = post(&agent(1), &a_post(&url, 3));
+        assert!(matches!(outcome, PostOutcome::NotSent(_)), "nobody listens: {outcome:?}");
+
+        let outcome = post(&agent(1), &a_post("http://does-not-exist.invalid/", 3));
+        assert!(matches!(outcome, PostOutcome::NotSent(_)), "no such host: {outcome:?}");
+
+        // More than the buffers between hold, so that the end cannot have been sent.
+        let url = server(|_, stream| stream.shutdown(Shutdown::Both).unwrap());
+        let outcome = post(&agent(1), &a_post(&url, 16 * 1024));
+        assert!(matches!(outcome, PostOutcome::NotSent(_)), "closed at once: {outcome:?}");
+    }
+
+    #[test]
+    fn a_connection_that_ends_without_an_answer_is_broken() {
+        for part in
+            ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "nonsense\r\n\r\n"]
+        {
+            let outcome = post_and(move |mut stream| {
+                write!(stream, "{part}").unwrap();
+                stream.shutdown(Shutdown::Both).unwrap();
+            });
+            assert!(matches!(outcome, PostOutcome::Broken(_)), "{part:?}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_stands_though_its_text_is_cut_short() {
+        let outcome = post_and(|mut stream| {
+            write!(stream, "HTTP/1.1 400 Bad\r\ncontent-length: 100\r\n\r\nnot eno").unwrap();
+            stream.shutdown(Shutdown::Both).unwrap();
+        });
+        assert_eq!(outcome, PostOutcome::Answer { status: 400, body: b"not eno".into() });
+    }
+
+    #[test]
+    fn a_handler_that_hangs_times_out() {
+        let hang = |part: &'static str| {
+            let url = server(move |_, mut stream| {
+                read_request(&stream);
+                write!(stream, "{part}").unwrap();
+                thread::sleep(Duration::from_secs(2));
+            });
+            post(&agent(1), &Post { timeout: Duration::from_millis(200), ..a_post(&url, 3) })
+        };
+        assert_eq!(hang(""), PostOutcome::TimedOut);
+        assert_eq!(hang("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"), PostOutcome::TimedOut);
+    }
+
+    #[test]
+    fn an_endless_answer_is_cut_short() {
+        let outcome = post_and(|mut stream| {
+            write!(stream, "HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        let PostOutcome::Answer { status: 200, body } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(body.len() as u64, ANSWER_BYTES);
     }
 }

@@ -1,11 +1,6 @@
 //! The ledger: where every announcement is, for every pool.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    iter::Sum,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, iter::Sum, time::Duration};
 
 use kernels::Invalid;
 

@@ -27,6 +27,8 @@ mod planted;
 mod queue;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -96,7 +98,8 @@ pub enum Event {
         /// The new ones.
         announcements: Vec<Arc<Found>>,
     },
-    /// A pool said something new.
+    /// A pool said something new. To be told before the jobs that follow from it are mined: what is mined on a
+    /// block that the view contradicts counts as stale.
     View {
         /// Which one.
         pool: PoolId,

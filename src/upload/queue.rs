@@ -126,15 +126,9 @@ impl Queue {
 
     /// Takes the parcels that `unwanted` is true for.
     pub fn extract(&mut self, unwanted: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
-        let (out, stay): (Vec<_>, VecDeque<_>) = {
-            let mut out = Vec::new();
-            let mut stay = VecDeque::with_capacity(self.parcels.len());
-            for parcel in mem::take(&mut self.parcels) {
-                if unwanted(&parcel) { out.push(parcel) } else { stay.push_back(parcel) }
-            }
-            (out, stay)
-        };
-        self.parcels = stay;
+        let parcels = mem::take(&mut self.parcels);
+        let (out, stay): (Vec<_>, Vec<_>) = parcels.into_iter().partition(unwanted);
+        self.parcels = stay.into();
         self.len -= out.iter().map(Parcel::len).sum::<usize>();
         out
     }

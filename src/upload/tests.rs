@@ -1,0 +1,377 @@
+//! What the uploader does in situations that the protocol document names.
+
+#![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
+
+use kernels::Announcement;
+
+use super::*;
+use crate::{protocol::BlockHash, values::Job};
+
+/// An uploader with one pool, told what happened second by second.
+struct Bench {
+    uploader: Uploader,
+    now: Moment,
+    found: u64,
+    posts: Vec<Post>,
+    notices: Vec<String>,
+    others: Vec<Effect>,
+    /// Announcements whose hash begins so are not valid.
+    bad: Option<u8>,
+}
+
+fn view(handlers: &[&str]) -> PoolView {
+    PoolView {
+        handlers: handlers.iter().map(|url| url.parse().unwrap()).collect(),
+        tip_height: 100,
+        ann_target: None,
+        blocks: Vec::new(),
+    }
+}
+
+fn job(parent_height: u32) -> Arc<Job> {
+    Arc::new(Job {
+        id: u64::from(parent_height),
+        parent_hash: BlockHash([0; 32]),
+        parent_height,
+        work_bits: WorkBits::at_least(128),
+        signing_key: [0; 32],
+    })
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings { batch_len: 4, ..Settings::new("payme".parse().unwrap(), 1) };
+        change(&mut settings);
+        Self {
+            uploader: Uploader::new(&["pool".into()], 1, settings),
+            now: Moment::ZERO,
+            found: 0,
+            posts: Vec::new(),
+            notices: Vec::new(),
+            others: Vec::new(),
+            bad: None,
+        }
+    }
+
+    /// One with the handlers "http://h0/" and so on.
+    fn with_handlers(handlers: usize) -> Self {
+        let mut bench = Self::new(|_| {});
+        let urls: Vec<_> = (0..handlers).map(|i| format!("http://h{i}/")).collect();
+        bench.view(view(&urls.iter().map(String::as_str).collect::<Vec<_>>()));
+        bench
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for effect in self.uploader.handle(event, self.now) {
+                match effect {
+                    Effect::Post(post) => self.posts.push(post),
+                    Effect::Note(notice) => self.notices.push(notice.text),
+                    Effect::Check(Check { check, announcements }) => {
+                        let verdict = |found: &Arc<Found>| match Some(found.hash[1]) == self.bad {
+                            true => Err(Invalid::InsufficientWork),
+                            false => Ok(()),
+                        };
+                        let verdicts = announcements.iter().map(verdict).collect();
+                        events.push(Event::Checked { check, verdicts });
+                    }
+                    other => self.others.push(other),
+                }
+            }
+            assert!(self.uploader.snapshot().adds_up());
+        }
+    }
+
+    /// Finds announcements that handler `0` takes if there are no more than 256; `mark` is for [`Bench::bad`].
+    fn find(&mut self, job: &Arc<Job>, marks: &[u8]) {
+        self.found += marks.len() as u64;
+        let make = |&mark: &u8| {
+            let mut hash = [0; 32];
+            hash[1] = mark;
+            let announcement = Announcement::from_bytes([0; 1024]);
+            Arc::new(Found { announcement, hash, job: job.clone(), backend: BackendId(0) })
+        };
+        let announcements = marks.iter().map(make).collect();
+        self.tell(Event::Found { backend: BackendId(0), found_total: self.found, announcements });
+    }
+
+    fn view(&mut self, view: PoolView) {
+        self.tell(Event::View { pool: PoolId(0), view });
+    }
+
+    fn wait(&mut self, seconds: f64) {
+        let end = self.now + Duration::from_secs_f64(seconds);
+        while let Some(wake) = self.uploader.next_wake().filter(|wake| *wake <= end) {
+            assert!(wake > self.now);
+            self.now = wake;
+            self.tell(Event::Tick);
+        }
+        self.now = end;
+    }
+
+    fn end(&mut self, outcome: PostOutcome) {
+        let request = self.posts.remove(0).request;
+        self.tell(Event::Answered { request, outcome });
+    }
+
+    fn take(&mut self, accepted: u32, dup: u32) {
+        let body = serde_json::json!({"result": {"accepted": accepted, "dup": dup}}).to_string();
+        self.end(PostOutcome::Answer { status: 200, body: body.into() });
+    }
+
+    fn refuse(&mut self, status: u16, text: &str) {
+        let body = serde_json::json!({"warn": [], "error": [text], "result": null}).to_string();
+        self.end(PostOutcome::Answer { status, body: body.into() });
+    }
+
+    fn account(&self) -> Account {
+        self.uploader.snapshot().pools.remove(0)
+    }
+
+    fn lost(&self, fate: Fate, cause: Cause) -> u64 {
+        self.account().causes.get(&(fate, cause)).copied().unwrap_or(0)
+    }
+}
+
+#[test]
+fn a_batch_is_sent_when_full_when_its_job_changes_and_when_it_is_old() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 6]);
+    assert_eq!(bench.posts.len(), 1, "full");
+    assert_eq!(bench.posts[0].work_number, 101);
+    bench.find(&job(99), &[0]);
+    assert_eq!(bench.posts[1].batch.len(), 2, "another job");
+    bench.wait(9.9);
+    assert_eq!(bench.posts.len(), 2);
+    bench.wait(0.2);
+    assert_eq!(bench.posts[2].batch.len(), 1, "old");
+    bench.tell(Event::Drain);
+    bench.find(&job(99), &[0]);
+    assert_eq!(bench.posts.len(), 4, "nothing is waited for at the end");
+}
+
+#[test]
+fn what_was_found_before_the_pool_answered_is_kept_for_it() {
+    let mut bench = Bench::new(|_| {});
+    bench.find(&job(100), &[0; 5]);
+    assert_eq!((bench.account().queued, bench.posts.len()), (5, 0));
+    bench.view(view(&["http://h0/", "http://h1/"]));
+    assert_eq!(bench.posts[0].batch.len(), 4);
+}
+
+#[test]
+fn duplicates_after_a_time_out_are_accepted_announcements() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 4]);
+    bench.end(PostOutcome::TimedOut);
+    assert!(bench.posts.is_empty());
+    bench.wait(1.0);
+    bench.take(0, 4);
+    let account = bench.account();
+    assert_eq!((account.accepted, account.told_late, account.duplicate), (4, 4, 0));
+    bench.find(&job(100), &[0; 4]);
+    bench.take(1, 3);
+    let account = bench.account();
+    assert_eq!((account.accepted, account.told_late, account.duplicate), (5, 4, 3));
+    assert_eq!(account.goodrate(), Some(5.0 / 8.0));
+}
+
+#[test]
+fn what_was_never_answered_is_unknown_whatever_becomes_of_it() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(95), &[0; 4]);
+    bench.end(PostOutcome::Broken("reset".into()));
+    bench.view(PoolView { tip_height: 101, ..view(&["http://h0/"]) });
+    assert_eq!(bench.lost(Fate::Unknown, Cause::ParentTooOld), 4);
+    bench.wait(1.0);
+    bench.find(&job(100), &[0; 6]);
+    bench.tell(Event::Finish);
+    assert_eq!(bench.lost(Fate::Unknown, Cause::OutOfTime), 4);
+    assert_eq!(bench.account().queued, 2, "what was not sent is left behind, and named");
+    assert!(bench.notices.last().unwrap().contains("2 announcements for pool pool were not sent"));
+}
+
+#[test]
+fn a_full_queue_drops_its_oldest_batch() {
+    let mut bench = Bench::new(|settings| {
+        settings.queue_bytes = 8 * 1024;
+        settings.uploaders = 1;
+    });
+    bench.view(view(&["http://h0/"]));
+    for mark in 0..4 {
+        bench.find(&job(100), &[mark; 4]);
+    }
+    assert_eq!(bench.lost(Fate::Overflow, Cause::QueueFull), 4);
+    assert_eq!(bench.posts[0].batch.announcements[0].hash[1], 0, "in flight is not in the queue");
+    bench.take(4, 0);
+    assert_eq!(bench.posts[0].batch.announcements[0].hash[1], 2, "the oldest in the queue was dropped");
+}
+
+#[test]
+fn no_more_posts_than_uploaders_and_one_to_a_handler_in_trouble() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 40]);
+    assert_eq!(bench.posts.len(), 5);
+    (0..5).for_each(|_| bench.refuse(503, "overloaded"));
+    bench.wait(10.0);
+    assert_eq!(bench.posts.len(), 1);
+    bench.take(4, 0);
+    assert_eq!(bench.posts.len(), 5);
+    let about_it = |word| bench.notices.iter().filter(|notice| notice.contains(word)).count();
+    assert_eq!(
+        (about_it("overloaded"), about_it("takes announcements again")),
+        (1, 1),
+        "{:?}",
+        bench.notices
+    );
+}
+
+#[test]
+fn the_good_part_of_a_refused_batch_is_sent_again_once() {
+    let mut bench = Bench::with_handlers(1);
+    bench.bad = Some(9);
+    // One in four is sampled; find a batch whose sample is good.
+    while bench.posts.is_empty() {
+        bench.others.clear();
+        bench.notices.clear();
+        bench.find(&job(100), &[0, 0, 0, 9]);
+        if bench.posts.first().is_some_and(|post| post.batch.len() == 3) {
+            bench.take(3, 0);
+        }
+    }
+    let rejected = bench.account().rejected;
+    bench.refuse(400, "check_ann() -> INSUF_POW");
+    assert_eq!(bench.posts[0].batch.len(), 3);
+    assert_eq!(bench.account().rejected, rejected + 1);
+    assert!(matches!(bench.others[..], [Effect::BackendErred { verdict: Invalid::InsufficientWork, .. }]));
+    let said = bench.notices.last().unwrap();
+    assert!(
+        said.contains("refused a batch of 4 (check_ann() -> INSUF_POW): 1 of 4 do not validate here"),
+        "{said}"
+    );
+    bench.refuse(400, "check_ann() -> INVAL");
+    assert!(bench.posts.is_empty());
+    assert_eq!(bench.lost(Fate::Rejected, Cause::Refused(Refusal::Invalid)), 3);
+}
+
+#[test]
+fn a_bad_sample_stops_the_bad_part_before_it_leaves() {
+    let mut bench = Bench::with_handlers(1);
+    bench.bad = Some(9);
+    bench.find(&job(100), &[9; 4]);
+    assert!(bench.posts.is_empty());
+    assert_eq!(bench.lost(Fate::Rejected, Cause::Invalid(3)), 4);
+    assert!(bench.others.iter().any(|effect| matches!(effect, Effect::BackendErred { .. })));
+}
+
+#[test]
+fn submit_elsewhere_sorts_anew_once() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 4]);
+    bench.refuse(400, "submit elsewhere");
+    bench.view(view(&["http://h1/", "http://h0/"]));
+    assert_eq!(bench.posts[0].url.as_str(), "http://h1/");
+    bench.refuse(400, "submit elsewhere");
+    bench.wait(60.0);
+    assert_eq!(bench.lost(Fate::Rejected, Cause::Refused(Refusal::Elsewhere)), 4);
+}
+
+#[test]
+fn too_little_work_is_told_to_the_scheduler() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 4]);
+    bench.refuse(400, "not enough work");
+    let work_bits = WorkBits::at_least(128);
+    assert!(
+        matches!(bench.others[..], [Effect::TargetRefused { pool: PoolId(0), work_bits: w }] if w == work_bits)
+    );
+    assert_eq!(bench.lost(Fate::Rejected, Cause::Refused(Refusal::NotEnoughWork)), 4);
+}
+
+#[test]
+fn every_other_refusal_has_its_fate_and_is_told() {
+    for (text, fate, cause) in [
+        ("block number out of range, expect 101 got 95", Fate::Stale, Cause::OutOfRange),
+        ("wrong parent block height, want 5 got 4", Fate::Rejected, Cause::Refused(Refusal::WrongParent)),
+        ("unexpected signed ann", Fate::Rejected, Cause::Refused(Refusal::UnexpectedKey)),
+        ("wrong signing key", Fate::Rejected, Cause::Refused(Refusal::WrongKey)),
+        ("unsupported ann version", Fate::Rejected, Cause::Refused(Refusal::Version)),
+        ("invalid payto x", Fate::Rejected, Cause::Refused(Refusal::PayTo)),
+    ] {
+        let mut bench = Bench::with_handlers(1);
+        (0..3).for_each(|_| bench.find(&job(100), &[0; 4]));
+        (0..3).for_each(|_| bench.refuse(400, text));
+        assert_eq!(bench.lost(fate, cause), 12, "{text}");
+        assert_eq!(
+            bench.notices.len(),
+            usize::from(fate == Fate::Rejected),
+            "told once: {:?}",
+            bench.notices
+        );
+    }
+}
+
+#[test]
+fn a_handler_that_counts_too_much_is_told_off_once_and_counted_right() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 8]);
+    bench.take(u32::MAX, u32::MAX);
+    bench.take(3, 0);
+    let account = bench.account();
+    assert_eq!((account.accepted, account.duplicate, account.rejected), (7, 0, 1));
+    assert_eq!(bench.notices.len(), 1, "{:?}", bench.notices);
+}
+
+#[test]
+fn a_handler_named_invalid_gets_nothing() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 2]);
+    bench.view(view(&["http://invalid/"]));
+    bench.find(&job(100), &[0; 8]);
+    assert_eq!(bench.lost(Fate::Unwanted, Cause::NoHandler), 10);
+    assert!(bench.posts.is_empty() && bench.uploader.is_idle());
+    assert_eq!(bench.notices.len(), 1, "{:?}", bench.notices);
+}
+
+#[test]
+fn a_pool_that_lags_behind_gets_announcements_when_it_knows_the_block() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(102), &[0; 4]);
+    bench.wait(60.0);
+    assert_eq!((bench.posts.len(), bench.account().queued), (0, 4));
+    bench.view(PoolView { tip_height: 102, ..view(&["http://h0/"]) });
+    assert_eq!(bench.posts.len(), 1);
+}
+
+#[test]
+fn a_changed_list_sorts_what_waits_and_leaves_what_flies() {
+    let mut bench = Bench::new(|settings| settings.uploaders = 1);
+    bench.view(view(&["http://h0/"]));
+    bench.find(&job(100), &[0; 10]);
+    bench.view(view(&["http://h1/", "http://h2/"]));
+    assert_eq!(bench.posts[0].url.as_str(), "http://h0/");
+    assert_eq!(bench.posts[1].url.as_str(), "http://h1/");
+    bench.take(4, 0);
+    assert_eq!(bench.account().accepted, 4, "an answer counts though its handler is gone");
+}
+
+#[test]
+fn answers_that_nobody_waits_for_are_ignored() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 4]);
+    let request = bench.posts[0].request;
+    bench.take(4, 0);
+    bench.tell(Event::Answered { request, outcome: PostOutcome::TimedOut });
+    bench.tell(Event::Checked { check: 999, verdicts: Vec::new() });
+    bench.view(PoolView::default());
+    assert_eq!(bench.account().accepted, 4);
+}
+
+#[test]
+fn a_backend_that_loses_announcements_is_noticed() {
+    let mut bench = Bench::with_handlers(1);
+    let event = Event::Found { backend: BackendId(0), found_total: 3, announcements: Vec::new() };
+    bench.uploader.handle(event, Moment::ZERO);
+    assert!(!bench.uploader.snapshot().adds_up());
+}
