@@ -8,7 +8,7 @@ use url::Url;
 use super::BlockHash;
 
 /// The deepest `mineOldAnns` that is believed. Handlers take the newest six parents; deeper than this is a mistake.
-pub(crate) const MINE_OLD_MAX: u32 = 100;
+const MINE_OLD_MAX: u32 = 100;
 
 /// The longest list of ann handlers that is believed.
 const HANDLERS_MAX: usize = 256;
