@@ -1,0 +1,270 @@
+//! The miner's side of the masters: configurations and blocks in, a [`PoolView`] for each pool and the [`Job`] out.
+//!
+//! [`Pools`] is a state machine, `(event, now) → effects`, over one client per pool: it has no thread, no clock, no
+//! I/O and no randomness. Its shell carries out [`Effect::Fetch`] with a [`Fetcher`], hands the answer back as
+//! [`Event::Fetched`], and sends [`Event::Tick`] at [`Pools::next_wake`].
+//!
+//! The first pool that is up leads: it decides what is mined. The others are polled for their handlers and targets
+//! alone, until they have to lead.
+
+mod chain;
+mod client;
+mod complaints;
+mod http;
+#[cfg(test)]
+mod tests;
+mod work_bits;
+
+use std::time::Duration;
+
+use kernels::WorkBits;
+use url::Url;
+
+pub use http::{FetchError, Fetcher};
+pub use work_bits::WorkBitsRule;
+
+use crate::values::{Job, Moment, Notice, PoolId, PoolView};
+use client::{MINE_OLD_MAX, Outbox, PoolClient};
+
+/// What the user may change, and what tests do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// From one fetch of a configuration to the next.
+    pub poll_interval: Duration,
+    /// From a failed fetch of a block to the next, at first; doubles up to `retry_max`.
+    pub retry_min: Duration,
+    /// See `retry_min`.
+    pub retry_max: Duration,
+    /// A pool is down if it gave no good configuration for so long, or if it should lead and its block to mine on
+    /// was not to be had for so long.
+    pub down_after: Duration,
+    /// A pool that stands before the leader leads again when it has been up for so long.
+    pub lead_back_after: Duration,
+    /// Mine on the block that many below the tip, whatever the pool says; at most 100.
+    pub mine_old: Option<u32>,
+    /// Mine with exactly the pool's `annTarget`, see [`WorkBitsRule`].
+    pub exact_target: bool,
+    /// What a round costs before its search begins, in hashes of the search, see [`WorkBitsRule`].
+    pub round_cost_hashes: f64,
+    /// Never mine with easier work bits than these.
+    pub easiest: Option<WorkBits>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let rule = WorkBitsRule::default();
+        Self {
+            poll_interval: Duration::from_secs(5),
+            retry_min: Duration::from_millis(500),
+            retry_max: Duration::from_secs(5),
+            down_after: Duration::from_secs(15),
+            lead_back_after: Duration::from_secs(60),
+            mine_old: None,
+            exact_target: rule.exact,
+            round_cost_hashes: rule.round_cost_hashes,
+            easiest: rule.floor,
+        }
+    }
+}
+
+impl Settings {
+    fn work_bits_rule(&self) -> WorkBitsRule {
+        WorkBitsRule {
+            exact: self.exact_target,
+            round_cost_hashes: self.round_cost_hashes,
+            floor: self.easiest,
+        }
+    }
+}
+
+/// What happens to the pools' clients.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time has passed. Harmless at any time, needed at [`Pools::next_wake`].
+    Tick,
+    /// An answer to [`Effect::Fetch`].
+    Fetched {
+        /// The number of the request.
+        request: u64,
+        /// The body of an answer with status 200, or what was wrong.
+        result: Result<Vec<u8>, FetchError>,
+    },
+    /// A handler answered `not enough work`.
+    TargetRefused {
+        /// Whose handler.
+        pool: PoolId,
+        /// Of the announcements refused.
+        work_bits: WorkBits,
+    },
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Fetch, and hand the answer back, whatever it is.
+    Fetch(Fetch),
+    /// A pool says something else than before.
+    View {
+        /// Which pool.
+        pool: PoolId,
+        /// All of what it says now.
+        view: PoolView,
+    },
+    /// Mine this from now on. There is no order to stop: without a leader the last job is still worth mining.
+    Mine(Job),
+    /// Say so in the log.
+    Note(Notice),
+}
+
+/// A GET that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Number to answer it by.
+    pub request: u64,
+    /// For which pool: each has a session id of its own.
+    pub pool: PoolId,
+    /// The address.
+    pub url: Url,
+    /// The most bytes that the body may have.
+    pub limit: usize,
+}
+
+/// The clients of all pools, and who of them leads.
+#[derive(Debug)]
+pub struct Pools {
+    clients: Vec<PoolClient>,
+    settings: Settings,
+    leader: usize,
+    /// Since when each pool is up.
+    up_since: Vec<Option<Moment>>,
+    job: Option<Job>,
+    out: Outbox,
+}
+
+impl Pools {
+    /// Clients of the pools with these addresses, in the order in which they may lead.
+    pub fn new(urls: Vec<Url>, settings: Settings) -> Self {
+        let clients: Vec<_> = (urls.into_iter().enumerate())
+            .map(|(index, url)| PoolClient::new(PoolId(index), url, settings.clone()))
+            .collect();
+        let mut pools = Self {
+            leader: 0,
+            up_since: vec![None; clients.len()],
+            job: None,
+            out: Outbox::default(),
+            clients,
+            settings,
+        };
+        if let Some(first) = pools.clients.first_mut() {
+            first.want_blocks();
+        }
+        if let Some(old) = pools.settings.mine_old.filter(|old| *old > MINE_OLD_MAX) {
+            pools.out.note(Notice::warn(format!(
+                "mining {old} blocks below the tip was asked for, but {MINE_OLD_MAX} is the most: taking that"
+            )));
+        }
+        pools
+    }
+
+    /// Takes an event; gives what is to be done about it, in order.
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        match event {
+            Event::Tick => {}
+            Event::Fetched { request, result } => {
+                // At most one client waits for it; none does if it comes too late.
+                self.clients.iter_mut().any(|client| client.fetched(request, &result, now, &mut self.out));
+            }
+            Event::TargetRefused { pool, work_bits } => {
+                if let Some(client) = self.clients.get_mut(pool.0) {
+                    client.refuse(work_bits, &mut self.out);
+                }
+            }
+        }
+        self.tick(now);
+        if self.choose_leader(now) {
+            self.tick(now);
+        }
+        self.choose_job();
+        std::mem::take(&mut self.out.effects)
+    }
+
+    /// When [`Event::Tick`] is due next; `None` without any pool.
+    pub fn next_wake(&self) -> Option<Moment> {
+        let before_leader = self.up_since.iter().take(self.leader).flatten();
+        let lead_back = before_leader.map(|since| *since + self.settings.lead_back_after);
+        self.clients.iter().map(PoolClient::next_wake).chain(lead_back).min()
+    }
+
+    /// Who decides what is mined.
+    pub fn leader(&self) -> PoolId {
+        PoolId(self.leader)
+    }
+
+    /// The job that is mined.
+    pub fn job(&self) -> Option<&Job> {
+        self.job.as_ref()
+    }
+
+    /// Whether a pool's configuration is good and recent, and, if it ever led, its block to mine on not missing for
+    /// long.
+    pub fn is_up(&self, pool: PoolId) -> bool {
+        self.clients.get(pool.0).is_some_and(PoolClient::is_up)
+    }
+
+    /// What is wrong with a pool at the moment, in a sentence.
+    pub fn last_error(&self, pool: PoolId) -> Option<&str> {
+        self.clients.get(pool.0).and_then(PoolClient::last_error)
+    }
+
+    /// What a pool said last.
+    pub fn view(&self, pool: PoolId) -> Option<&PoolView> {
+        self.clients.get(pool.0).map(PoolClient::view)
+    }
+
+    fn tick(&mut self, now: Moment) {
+        for (client, up_since) in self.clients.iter_mut().zip(&mut self.up_since) {
+            client.tick(now, &mut self.out);
+            *up_since = if client.is_up() { up_since.or(Some(now)) } else { None };
+        }
+    }
+
+    /// Whether another pool leads from now on.
+    fn choose_leader(&mut self, now: Moment) -> bool {
+        let Some(leader) = self.clients.get(self.leader) else { return false };
+        let long_up =
+            |since: &Option<Moment>| since.is_some_and(|since| now >= since + self.settings.lead_back_after);
+        let (next, why) = if let Some(index) = self.up_since.iter().take(self.leader).position(long_up) {
+            (index, format!("it has been up for {} s", self.settings.lead_back_after.as_secs_f64()))
+        } else if leader.is_lost()
+            && let Some(index) = self.up_since.iter().position(Option::is_some)
+        {
+            let reason = leader.last_error().unwrap_or("it does not answer");
+            (index, format!("{} is down ({reason})", leader.name()))
+        } else {
+            return false;
+        };
+        self.leader = next;
+        let leader = &mut self.clients[next];
+        leader.want_blocks();
+        self.out.note(Notice::warn(format!("{} decides now what is mined: {why}", leader.name())));
+        true
+    }
+
+    fn choose_job(&mut self) {
+        let Some((block, work_bits)) = self.clients.get(self.leader).and_then(PoolClient::offer) else {
+            return;
+        };
+        let job = Job {
+            id: self.job.as_ref().map_or(1, |job| job.id + 1),
+            parent_hash: block.hash,
+            parent_height: block.height,
+            work_bits,
+            signing_key: block.signing_key,
+        };
+        if self.job.as_ref().is_some_and(|old| Job { id: old.id, ..job.clone() } == *old) {
+            return;
+        }
+        self.job = Some(job.clone());
+        self.out.effects.push(Effect::Mine(job));
+    }
+}
