@@ -10,20 +10,32 @@
 //! | [`primitives`] | BLAKE2b, ChaCha20 expansion | §1 |
 //! | [`announcement`] | the 1024 bytes, header fields, announcement hash | §3, §9 |
 //! | [`work`] | work bits, targets, difficulty, ageing | §8, §11 |
-//! | [`program`] | RandGen, decoded programs | §4, §5 |
+//! | [`program`] | RandGen, checked and decoded programs | §4, §5 |
+//! | [`item`] | items, tables, what a table is made from | §8 |
 //! | [`portable`] | the passes, written plainly: run programs, crypt, items, search | §5 to §8 |
+//! | [`kernel`] | which kernels there are, and the passes that each one provides | §8 |
 //! | [`merkle`] | tree and branch | §8 |
 //! | [`round`] | what ties the passes of a hard nonce together | §8, §9 |
 //! | [`validate`] | the validator and its result codes | §10 |
-//! | [`kernel`] | which kernels there are, and the passes that each one provides | |
 
 pub mod announcement;
+pub mod item;
+pub mod kernel;
+pub mod merkle;
+pub mod portable;
+pub mod primitives;
+pub mod program;
+pub mod round;
 pub mod validate;
 pub mod work;
 
 pub use announcement::{Announcement, Header};
+pub use item::{Item, Table, TableProgram};
+pub use kernel::{Kernel, Passes, Winner};
+pub use merkle::MerkleTree;
+pub use program::{InvalidProgram, Program};
 pub use validate::{Invalid, Validator};
-pub use work::WorkBits;
+pub use work::{Target, WorkBits};
 
 /// A 32-byte hash. Block hashes are in internal order, the byte reverse of how they are shown (spec §8).
 pub type Hash32 = [u8; 32];

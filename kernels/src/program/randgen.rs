@@ -1,0 +1,297 @@
+//! RandGen: the program that belongs to a seed (spec §4).
+
+use super::instruction::code;
+use super::{BUFFER_WORDS, InvalidProgram, Kind};
+use crate::Hash32;
+use crate::primitives::expand;
+
+/// What the first budget of a program is.
+const BUDGET: u32 = 20_000;
+
+/// The program buffer of `seed` and the number of its words that are instructions.
+pub(super) fn generate(seed: &Hash32) -> Result<(Box<[u32; BUFFER_WORDS]>, usize), InvalidProgram> {
+    let mut generator = Generator::new(seed);
+    generator.add_loop(BUDGET);
+    if generator.too_big {
+        return Err(InvalidProgram::TooBig);
+    }
+    let mut buffer = expanded_buffer(seed);
+    buffer[..generator.instructions.len()].copy_from_slice(&generator.instructions);
+    Ok((buffer, generator.instructions.len()))
+}
+
+fn expanded_buffer(seed: &Hash32) -> Box<[u32; BUFFER_WORDS]> {
+    let mut bytes = [0; 4 * BUFFER_WORDS];
+    expand(seed, 0, &mut bytes);
+    let mut buffer = Box::new([0; BUFFER_WORDS]);
+    for (word, bytes) in buffer.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    buffer
+}
+
+/// The 32-bit words that a seed expands to.
+struct Random<'a> {
+    seed: &'a Hash32,
+    /// Number of the next block of 16 words.
+    next: u32,
+    block: [u8; 64],
+    used: usize,
+}
+
+impl<'a> Random<'a> {
+    fn new(seed: &'a Hash32) -> Self {
+        Self { seed, next: 0, block: [0; 64], used: 16 }
+    }
+
+    fn word(&mut self) -> u32 {
+        if self.used == 16 {
+            expand(self.seed, self.next, &mut self.block);
+            self.next += 1;
+            self.used = 0;
+        }
+        let word = u32::from_le_bytes(self.block.as_chunks().0[self.used]);
+        self.used += 1;
+        word
+    }
+
+    /// True once in `m` times.
+    fn coin(&mut self, m: u32) -> bool {
+        self.word().is_multiple_of(m)
+    }
+
+    /// A number from `low` up to, not including, `high`.
+    fn range(&mut self, low: u32, high: u32) -> u32 {
+        self.word() % (high - low) + low
+    }
+}
+
+/// What is on the generator's stack, which mirrors the registers' at run time.
+#[derive(Clone, Copy, PartialEq)]
+enum Entry {
+    Marker,
+    Unused,
+    Used,
+}
+
+struct Generator<'a> {
+    random: Random<'a>,
+    stack: Vec<Entry>,
+    /// Positions of the markers on the stack, one per open scope.
+    markers: Vec<usize>,
+    instructions: Vec<u32>,
+    too_big: bool,
+}
+
+impl<'a> Generator<'a> {
+    fn new(seed: &'a Hash32) -> Self {
+        Self {
+            random: Random::new(seed),
+            stack: Vec::with_capacity(256),
+            markers: Vec::with_capacity(32),
+            instructions: Vec::with_capacity(BUFFER_WORDS),
+            too_big: false,
+        }
+    }
+
+    fn emit(&mut self, word: u32) {
+        if self.instructions.len() == BUFFER_WORDS {
+            self.too_big = true;
+        } else {
+            self.instructions.push(word);
+        }
+    }
+
+    /// Emits a JMP whose distance is not known yet.
+    fn emit_jump(&mut self) -> usize {
+        self.emit(code::JMP);
+        self.instructions.len() - 1
+    }
+
+    fn open_scope(&mut self) {
+        self.markers.push(self.stack.len());
+        self.stack.push(Entry::Marker);
+    }
+
+    fn close_scope(&mut self) {
+        self.emit(code::END);
+        let marker = self.markers.pop().expect("every scope that closes was opened");
+        self.stack.truncate(marker);
+    }
+
+    fn push_variables(&mut self, count: u16) {
+        self.stack.extend((0..count).map(|_| Entry::Unused));
+    }
+
+    fn add_loop(&mut self, budget: u32) {
+        let depth = self.markers.len() as u32;
+        let count = self.random.range(2, 7 + depth * 29);
+        let accesses = self.random.range(2, 4);
+        if budget < 20 * count {
+            return;
+        }
+        let mut budget = budget / count;
+        self.emit(code::LOOP | count << 20);
+        self.open_scope();
+        let template = self.random.word() << 8 | code::MEMORY;
+        for _ in 0..accesses {
+            if !spend(&mut budget, 20) {
+                break;
+            }
+            self.push_variables(1);
+            let carry = self.random.word() & 15;
+            self.emit(template & !(15 << 9) | carry << 9);
+        }
+        self.add_body(&mut budget);
+        self.close_scope();
+    }
+
+    /// Adds instructions until the budget or luck runs out; the first loop ends it, paid for or not.
+    fn add_body(&mut self, budget: &mut u32) {
+        loop {
+            if !self.add_straight_line(budget) {
+                return;
+            }
+            let filled = self.instructions.len() as u32 * 25 / BUFFER_WORDS as u32;
+            if self.random.word() % 64 + filled < 50 && !self.add_branch(budget) {
+                return;
+            }
+            if self.random.word() % 32 < 23 {
+                self.add_loop(*budget);
+                return;
+            }
+        }
+    }
+
+    /// A run of operations and inputs. False if one could not be paid for.
+    fn add_straight_line(&mut self, budget: &mut u32) -> bool {
+        let max = self.random.range(2, 12);
+        (1..=max).all(|i| {
+            (self.random.coin(4 * max / i) && self.add_op(Kind::FourToFour, budget))
+                || (self.random.coin(3 * max / i) && self.add_op(Kind::FourToTwo, budget))
+                || (self.random.coin(3 * max / i) && self.add_op(Kind::TwoToTwo, budget))
+                || (self.random.coin(2 * max / i) && self.add_op(Kind::TwoToOne, budget))
+                || (self.random.coin(i) && self.add_input(budget))
+                || self.add_op(Kind::OneToOne, budget)
+        })
+    }
+
+    fn add_op(&mut self, kind: Kind, budget: &mut u32) -> bool {
+        let draw = self.random.word() as usize;
+        if !spend(budget, cost(kind)) {
+            return false;
+        }
+        let op = kind.ops()[draw % kind.ops().len()];
+        let mut word = op as u32 | self.operand_a(kind.takes_pairs());
+        if kind.has_b() {
+            word |= self.operand_b(kind.takes_pairs());
+        }
+        self.emit(word);
+        self.push_variables(kind.outputs());
+        true
+    }
+
+    fn add_input(&mut self, budget: &mut u32) -> bool {
+        if !spend(budget, 2) {
+            return false;
+        }
+        self.push_variables(1);
+        let word = self.random.word() << 8 | code::IN;
+        self.emit(word);
+        true
+    }
+
+    fn add_branch(&mut self, budget: &mut u32) -> bool {
+        if !spend(budget, 50) {
+            return false;
+        }
+        let opcode = if self.random.coin(2) { code::IF_RANDOM } else { code::IF_LIKELY };
+        let operand = self.operand_a(false);
+        self.emit(operand | opcode | 2 << 20);
+        let share = *budget * 7 / 32;
+        let to_second = self.emit_jump();
+        self.add_scoped_body(share);
+        let past_second = self.emit_jump();
+        self.add_scoped_body(share);
+        self.instructions[to_second] |= ((past_second - to_second) as u32) << 8;
+        self.instructions[past_second] |= ((self.instructions.len() - past_second - 1) as u32) << 8;
+        true
+    }
+
+    fn add_scoped_body(&mut self, mut budget: u32) {
+        self.open_scope();
+        self.add_body(&mut budget);
+        self.close_scope();
+    }
+
+    // Indices are not masked: one above 511 spills into the bits above, and means what it then says (spec §4).
+
+    fn operand_a(&mut self, pair: bool) -> u32 {
+        (self.pick_variable(pair) as u32) << 9
+    }
+
+    fn operand_b(&mut self, pair: bool) -> u32 {
+        if self.random.coin(4) {
+            self.random.word() << 20 | 1 << 18
+        } else {
+            (self.pick_variable(pair) as u32) << 20
+        }
+    }
+
+    /// The spec's `getvar`: a variable, or the upper one of a pair, by preference one not used yet.
+    fn pick_variable(&mut self, pair: bool) -> usize {
+        let (first, end) = self.pick_frame(pair);
+        let mut at = self.random.range(first as u32, end as u32) as usize;
+        loop {
+            at = if at + 1 >= end { first } else { at + 1 };
+            let allowed = !pair || at > first;
+            if allowed && (self.random.coin(8) || self.is_unused(at, pair)) {
+                break;
+            }
+        }
+        self.stack[at] = Entry::Used;
+        if pair {
+            self.stack[at - 1] = Entry::Used;
+        }
+        at
+    }
+
+    fn is_unused(&self, at: usize, pair: bool) -> bool {
+        self.stack[at] == Entry::Unused && (!pair || self.stack[at - 1] == Entry::Unused)
+    }
+
+    /// The first and past-the-last position of the variables of the frame to pick from.
+    fn pick_frame(&mut self, pair: bool) -> (usize, usize) {
+        let mut end = self.stack.len();
+        for &marker in self.markers.iter().rev() {
+            let first = marker + 1;
+            let is_large_enough = end - first > usize::from(pair);
+            if is_large_enough && (marker == 0 || !self.random.coin(4)) {
+                return (first, end);
+            }
+            end = marker;
+        }
+        unreachable!("the outermost frame holds at least two variables")
+    }
+}
+
+fn cost(kind: Kind) -> u32 {
+    match kind {
+        Kind::OneToOne => 1,
+        Kind::TwoToOne => 2,
+        Kind::TwoToTwo => 4,
+        Kind::FourToTwo => 8,
+        Kind::FourToFour => 16,
+    }
+}
+
+/// Takes `cost` out of the budget if it is there.
+fn spend(budget: &mut u32, cost: u32) -> bool {
+    match budget.checked_sub(cost) {
+        Some(rest) => {
+            *budget = rest;
+            true
+        }
+        None => false,
+    }
+}
