@@ -906,3 +906,27 @@ fn throughput() {
         );
     }
 }
+
+/// Run by hand: both ends of the connections are in this process, so that it needs 16,100 open files.
+#[test]
+#[ignore = "needs more open files than many systems allow"]
+fn eight_thousand_connections_are_served_at_once() {
+    let pool = start(settings());
+    let url = &pool.handler_urls()[0];
+    let mut streams: Vec<TcpStream> = (0..8000).map(|_| connect(url).unwrap()).collect();
+    wait_until("accepting", || pool.stats().connections == 8000);
+    let headers: String = usual(PARENT).iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    for stream in &mut streams {
+        write!(stream, "POST /submit HTTP/1.1\r\nhost: pool\r\ncontent-length: 1024\r\n{headers}\r\n")
+            .unwrap();
+        stream.write_all(&plain(1)).unwrap();
+    }
+    for stream in &mut streams {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(&start, b"HTTP/1.1 200");
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.total.accepted, stats.connections), (8000, 8000));
+}
