@@ -1,0 +1,98 @@
+//! Backends: what turns rounds into announcements, on one kind of device.
+//!
+//! A backend is handed rounds and holds several at a time, as many as [`BackendInfo::capacity`] says: some that it
+//! works on and some that wait, so that a device never waits for the scheduler. A CPU backend works on one round
+//! a thread; a GPU takes its rounds in batches. What it has to say, it says as [`BackendEvent`]s, from threads of
+//! its own.
+
+pub mod cpu;
+mod self_test;
+
+use std::sync::Arc;
+
+use crate::values::{BackendId, Found, Round};
+
+/// Turns rounds into announcements. None of the calls blocks for longer than it takes to pass a message on.
+///
+/// Dropping a backend stops its work and waits for its threads.
+pub trait Backend: Send {
+    /// What it is and how much it takes.
+    fn info(&self) -> &BackendInfo;
+
+    /// Takes rounds to mine, after those that it holds already. More than its capacity may be held for a moment,
+    /// while cancelled rounds come to their end.
+    fn start(&mut self, rounds: Vec<Round>);
+
+    /// Ends rounds before their time. Each of them still ends with [`BackendEvent::Ended`], and what was found
+    /// until then counts. Identifiers of rounds that have ended already are ignored.
+    fn cancel(&mut self, rounds: &[u64], reach: Reach);
+
+    /// What it has done since it started.
+    fn counters(&self) -> Counters;
+}
+
+/// How far cancelling goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Rounds that nobody works on yet; others run to their end.
+    Waiting,
+    /// Those at work too, at once.
+    Running,
+}
+
+/// What a backend is and how much it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendInfo {
+    /// For the log and the status: "cpu", "gpu 0".
+    pub name: String,
+    /// One line that says what runs, and why.
+    pub description: String,
+    /// Rounds that it wants to hold, at work and waiting.
+    pub capacity: usize,
+    /// Hard nonces that it can make use of in each round; 1 for one that takes what it gets.
+    pub candidates: u32,
+}
+
+/// What a backend has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Announcements found.
+    pub found: u64,
+    /// Soft nonces hashed.
+    pub hashes: u64,
+    /// Items made, of both tables.
+    pub items: u64,
+    /// Rounds that ran to their end.
+    pub rounds: u64,
+}
+
+/// What a backend has to say.
+#[derive(Debug)]
+pub enum BackendEvent {
+    /// It found announcements.
+    Found {
+        /// Who.
+        backend: BackendId,
+        /// All that it has found since it started, these included: the count that the ledger is held to.
+        found_total: u64,
+        /// What was found.
+        announcements: Vec<Arc<Found>>,
+    },
+    /// A round is no longer held.
+    Ended {
+        /// Who.
+        backend: BackendId,
+        /// The round's identifier.
+        round: u64,
+    },
+    /// The backend has stopped for good and holds nothing any more.
+    Failed {
+        /// Who.
+        backend: BackendId,
+        /// What went wrong, and what to do about it.
+        error: String,
+    },
+}
+
+/// Where a backend's events go. Called from the backend's threads.
+pub type Sink = Arc<dyn Fn(BackendEvent) + Send + Sync>;

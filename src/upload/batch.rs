@@ -1,0 +1,108 @@
+//! Batches: what is posted at once, and what is remembered of each on its way to one pool.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::values::{BackendId, Found, Job, Moment};
+
+/// Announcements that are posted together: all of one job, and so of one parent, target and signing key.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What all of them were mined for.
+    pub job: Arc<Job>,
+    /// The announcements, at least one.
+    pub announcements: Vec<Arc<Found>>,
+}
+
+impl Batch {
+    /// How many announcements there are.
+    pub fn len(&self) -> usize {
+        self.announcements.len()
+    }
+
+    /// Whether there are none: never so in a batch that is posted.
+    pub fn is_empty(&self) -> bool {
+        self.announcements.is_empty()
+    }
+}
+
+/// A closed batch on its way to one pool.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    pub batch: Arc<Batch>,
+    /// Smaller is older: says which is posted, and dropped, first.
+    pub age: u64,
+    pub state: State,
+    pub history: History,
+    /// Not to be posted earlier than this.
+    pub not_before: Moment,
+}
+
+/// How far a parcel has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No sample was checked yet.
+    Unchecked,
+    /// Waits for the verdicts of the check with this number.
+    Waiting(u64),
+    /// May be posted.
+    Ready,
+}
+
+/// What happened to a parcel in earlier posts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct History {
+    /// A post of it ended without a word on whether it was taken.
+    pub maybe_delivered: bool,
+    /// `submit elsewhere` has sorted it anew once.
+    pub sorted_anew: bool,
+    /// It was refused for what is in it, and is the part that is good.
+    pub sifted: bool,
+}
+
+impl Parcel {
+    pub fn new(job: Arc<Job>, announcements: Vec<Arc<Found>>, age: u64) -> Self {
+        Self {
+            batch: Arc::new(Batch { job, announcements }),
+            age,
+            state: State::Unchecked,
+            history: History::default(),
+            not_before: Moment::ZERO,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Takes it apart by handler; in one piece if all of it belongs to one.
+    pub fn split(self, handler_of: impl Fn(&Found) -> usize) -> Vec<(usize, Self)> {
+        let mut parts: BTreeMap<usize, Vec<Arc<Found>>> = BTreeMap::new();
+        for found in &self.batch.announcements {
+            parts.entry(handler_of(found)).or_default().push(found.clone());
+        }
+        if parts.len() == 1 {
+            return parts.into_keys().map(|handler| (handler, self.clone())).collect();
+        }
+        let job = &self.batch.job;
+        parts
+            .into_iter()
+            .map(|(handler, announcements)| {
+                (handler, Self { batch: Arc::new(Batch { job: job.clone(), announcements }), ..self.clone() })
+            })
+            .collect()
+    }
+
+    /// A random one in 64 of each backend's announcements, but at least one.
+    pub fn sample(&self, rng: &mut fastrand::Rng) -> Vec<Arc<Found>> {
+        let mut of_backend: BTreeMap<BackendId, Vec<&Arc<Found>>> = BTreeMap::new();
+        for found in &self.batch.announcements {
+            of_backend.entry(found.backend).or_default().push(found);
+        }
+        let mut sample = Vec::new();
+        for found in of_backend.values_mut() {
+            rng.shuffle(found);
+            sample.extend(found[..found.len().div_ceil(64)].iter().map(|found| Arc::clone(found)));
+        }
+        sample
+    }
+}

@@ -1,0 +1,753 @@
+//! What goes to one pool: sorting, checking, posting, and what the answers mean.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
+
+use kernels::Invalid;
+
+#[cfg(test)]
+use super::planted::{Bug, planted};
+use super::{
+    Check, Effect, Post, Settings,
+    answer::{self, Outcome, PostOutcome, Refusal, Trouble},
+    batch::{Parcel, State},
+    handler::Handler,
+    judge::{Judgement, judge},
+    ledger::{Account, Cause, Fate},
+    queue::Queue,
+};
+use crate::values::{BackendId, Found, Moment, Notice, PoolId, PoolView};
+
+/// How long a batch waits that was told `submit elsewhere` by the handler that the newest list names: long
+/// enough for two more configurations to be fetched, one of which may explain it.
+const WAIT_FOR_LIST: Duration = Duration::from_secs(10);
+
+/// What an event's handling may use.
+pub(super) struct Context<'a> {
+    pub now: Moment,
+    pub settings: &'a Settings,
+    pub rng: &'a mut fastrand::Rng,
+    pub last_id: &'a mut u64,
+    pub effects: Vec<Effect>,
+}
+
+impl Context<'_> {
+    pub fn note(&mut self, notice: Notice) {
+        self.effects.push(Effect::Note(notice));
+    }
+
+    fn new_id(&mut self) -> u64 {
+        *self.last_id += 1;
+        *self.last_id
+    }
+}
+
+/// All that is on its way to one pool.
+pub(super) struct Delivery {
+    pool: PoolId,
+    view: Option<PoolView>,
+    /// As the newest view lists them.
+    handlers: Vec<Handler>,
+    /// No longer listed, but with posts in flight.
+    retired: Vec<Handler>,
+    /// What came while no handlers were known; bounded as a handler's queue is.
+    holding: Queue,
+    posts: BTreeMap<u64, InFlight>,
+    checks: BTreeMap<u64, Checking>,
+    /// Counts how often the list of handlers changed.
+    list: u64,
+    account: Account,
+    /// Reasons to want nothing that were told.
+    told: BTreeSet<Cause>,
+    draining: bool,
+    finished: bool,
+}
+
+struct InFlight {
+    parcel: Parcel,
+    handler: u64,
+    url: String,
+    since: Moment,
+    /// The value of `Delivery::list` that it was sorted by.
+    list: u64,
+}
+
+/// A check that is under way.
+struct Checking {
+    announcements: Vec<Arc<Found>>,
+    why: Why,
+}
+
+/// Why announcements are checked.
+enum Why {
+    /// A sample, before the first post.
+    Sample,
+    /// All of a batch, because its sample was bad.
+    BadSample,
+    /// All of a batch, because a handler refused it.
+    Refused { handler: u64, url: String, text: String },
+}
+
+impl Delivery {
+    pub fn new(pool: PoolId, name: &str) -> Self {
+        Self {
+            pool,
+            view: None,
+            handlers: Vec::new(),
+            retired: Vec::new(),
+            holding: Queue::default(),
+            posts: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            list: 0,
+            account: Account { pool: name.into(), ..Account::default() },
+            told: BTreeSet::new(),
+            draining: false,
+            finished: false,
+        }
+    }
+
+    /// Sorts new announcements.
+    pub fn found(&mut self, announcements: &[Arc<Found>], cx: &mut Context) {
+        for found in announcements {
+            let age = cx.new_id();
+            self.sort(found.clone(), age, cx.now, cx);
+        }
+        self.drop_overflow(cx);
+    }
+
+    fn sort(&mut self, found: Arc<Found>, age: u64, since: Moment, cx: &mut Context) {
+        match self.judge(&found.job) {
+            Judgement::Lose(fate, cause) => self.lose(1, false, fate, cause, cx),
+            Judgement::Send | Judgement::Hold => {
+                let place = self.place(&found);
+                self.queue(place).add(found, age, since, cx.settings.batch_len);
+            }
+        }
+    }
+
+    /// The handler, by its place on the list, that an announcement belongs to; 0 if there is no list.
+    fn place(&self, found: &Found) -> usize {
+        if self.handlers.is_empty() { 0 } else { found.handler_index(self.handlers.len()) }
+    }
+
+    /// The queue at a place on the list: the holding queue if there is no list.
+    fn queue(&mut self, place: usize) -> &mut Queue {
+        #[cfg(test)]
+        let place = if planted(Bug::WrongHandler) { (place + 1) % self.handlers.len().max(1) } else { place };
+        self.handlers.get_mut(place).map_or(&mut self.holding, |handler| &mut handler.queue)
+    }
+
+    fn queues(&mut self) -> impl Iterator<Item = &mut Queue> {
+        self.handlers.iter_mut().map(|handler| &mut handler.queue).chain([&mut self.holding])
+    }
+
+    fn judge(&self, job: &crate::values::Job) -> Judgement {
+        let judgement = self.view.as_ref().map_or(Judgement::Hold, |view| judge(view, job));
+        #[cfg(test)]
+        if planted(Bug::KeepStale) && matches!(judgement, Judgement::Lose(Fate::Stale, _)) {
+            return Judgement::Hold;
+        }
+        judgement
+    }
+
+    /// Takes in what the pool said.
+    pub fn view(&mut self, view: PoolView, cx: &mut Context) {
+        let changed = self.view.as_ref().map(|old| &old.handlers) != Some(&view.handlers);
+        self.view = Some(view);
+        if changed {
+            self.list += 1;
+            self.sort_anew(cx);
+        }
+        self.drop_refusable(cx);
+        self.drop_overflow(cx);
+    }
+
+    /// Sorts everything that waits by the newest list. A handler that stays on the list stays what it was.
+    fn sort_anew(&mut self, cx: &mut Context) {
+        let mut old = mem::take(&mut self.handlers);
+        old.append(&mut self.retired);
+        let mut parcels = Vec::new();
+        let mut opens = Vec::new();
+        for queue in old.iter_mut().map(|handler| &mut handler.queue).chain([&mut self.holding]) {
+            parcels.append(&mut queue.extract(|_| true));
+            opens.extend(queue.take_open());
+        }
+        let urls = self.view.as_ref().map(|view| view.handlers.clone()).unwrap_or_default();
+        for url in urls {
+            let handler = match old.iter().position(|handler| handler.url == url) {
+                Some(known) => old.remove(known),
+                None => Handler::new(cx.new_id(), url),
+            };
+            self.handlers.push(handler);
+        }
+        self.retired = old.into_iter().filter(|handler| handler.posts > 0).collect();
+
+        parcels.sort_by_key(|parcel| parcel.age);
+        #[cfg(test)]
+        if planted(Bug::LoseAtListChange) {
+            parcels.pop();
+        }
+        for mut parcel in parcels {
+            parcel.not_before = Moment::ZERO;
+            for (place, part) in parcel.split(|found| self.place(found)) {
+                self.queue(place).join(part, cx.settings.batch_len);
+            }
+        }
+        opens.sort_by_key(|open| open.age);
+        for open in opens {
+            for found in open.announcements {
+                self.sort(found, open.age, open.opened, cx);
+            }
+        }
+        if let Some(handler) = self.handlers.iter().find(|handler| handler.wants_nothing()) {
+            let notice = format!(
+                "pool {} wants no announcements at {}: what belongs there counts as unwanted",
+                self.account.pool, handler.url
+            );
+            if self.told.insert(Cause::NoHandler) {
+                cx.note(Notice::warn(notice));
+            }
+        }
+    }
+
+    /// Takes out of the queues what the pool would refuse.
+    fn drop_refusable(&mut self, cx: &mut Context) {
+        let Some(view) = self.view.take() else { return };
+        let is_lost = |job: &crate::values::Job| matches!(judge(&view, job), Judgement::Lose(..));
+        #[cfg(test)]
+        let is_lost = |job: &crate::values::Job| is_lost(job) && !planted(Bug::KeepStale);
+        let mut lost = Vec::new();
+        for queue in self.queues() {
+            queue.close_if(is_lost);
+            lost.append(&mut queue.extract(|parcel| is_lost(&parcel.batch.job)));
+        }
+        self.view = Some(view);
+        for parcel in lost {
+            if let Judgement::Lose(fate, cause) = self.judge(&parcel.batch.job) {
+                self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+            }
+        }
+    }
+
+    /// Keeps queues within their bound, and those of handlers that want nothing empty.
+    fn drop_overflow(&mut self, cx: &mut Context) {
+        let bytes = cx.settings.queue_bytes;
+        let mut lost = Vec::new();
+        for handler in &mut self.handlers {
+            let (bytes, fate, cause) = if handler.wants_nothing() {
+                (0, Fate::Unwanted, Cause::NoHandler)
+            } else {
+                (bytes, Fate::Overflow, Cause::QueueFull)
+            };
+            while let Some(parcel) = handler.queue.pop_over(bytes) {
+                lost.push((parcel, fate, cause.clone()));
+            }
+        }
+        while let Some(parcel) = self.holding.pop_over(bytes) {
+            lost.push((parcel, Fate::Overflow, Cause::QueueFull));
+        }
+        for (parcel, fate, cause) in lost {
+            #[cfg(test)]
+            if planted(Bug::SilentOverflow) && fate == Fate::Overflow {
+                continue;
+            }
+            self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+        }
+    }
+
+    /// Writes a loss down. What may have been delivered is not known to be lost: it is `unknown`, unless it does
+    /// not validate, which no handler can have taken.
+    fn lose(&mut self, n: usize, maybe_delivered: bool, fate: Fate, cause: Cause, cx: &mut Context) {
+        let advice = match (&fate, &cause) {
+            (Fate::Unwanted, Cause::TooEasy) => Some("it asks for harder work bits than are mined"),
+            (Fate::Unwanted, Cause::OtherKey) => Some("it expects another signing key than the leading pool"),
+            (Fate::Unwanted, Cause::ParentAhead) => Some("its newest block is far below the leading pool's"),
+            (Fate::Overflow, _) => Some("its handlers take less than is found, and a queue is full"),
+            _ => None,
+        };
+        if let Some(advice) = advice
+            && self.told.insert(cause.clone())
+        {
+            cx.note(Notice::warn(format!(
+                "pool {} does not get all announcements: {advice}; they count as {fate} ({cause})",
+                self.account.pool
+            )));
+        }
+        let fate = if maybe_delivered && !matches!(cause, Cause::Invalid(_)) { Fate::Unknown } else { fate };
+        self.account.lose(fate, cause, n);
+    }
+
+    /// Takes in how a post ended.
+    pub fn answered(&mut self, request: u64, outcome: &PostOutcome, cx: &mut Context) {
+        let Some(InFlight { mut parcel, handler: id, url, since, list }) = self.posts.remove(&request) else {
+            return;
+        };
+        let n = parcel.len();
+        if let Some(handler) = self.handler(id) {
+            handler.posts -= 1;
+            handler.in_flight -= n;
+            if let PostOutcome::Answer { .. } = outcome {
+                handler.latency = Some(cx.now.saturating_sub(since));
+            }
+        }
+        self.retired.retain(|handler| handler.posts > 0);
+        if !matches!(outcome, PostOutcome::NotSent(_)) {
+            self.account.bytes_uploaded += (n * kernels::Announcement::LEN) as u64;
+        }
+        match answer::interpret(outcome) {
+            Outcome::Taken { accepted, duplicate } => {
+                self.recover(id, cx);
+                self.taken(&parcel, id, &url, accepted, duplicate, cx);
+                #[cfg(test)]
+                if planted(Bug::ResendAccepted) {
+                    self.file(parcel, cx);
+                }
+            }
+            Outcome::Kept(trouble) => {
+                #[cfg(test)]
+                if planted(Bug::DropBatchOn503) && matches!(trouble, Trouble::Status(503, _)) {
+                    return;
+                }
+                self.give_time(id, &url, trouble, cx);
+                self.file(parcel, cx);
+            }
+            Outcome::Unclear(trouble) => {
+                #[cfg(test)]
+                if planted(Bug::CountTwiceOnTimeout) && trouble == Trouble::TimedOut {
+                    self.account.accepted += n as u64;
+                }
+                #[cfg(test)]
+                if planted(Bug::GarbageIsAccepted) && trouble == Trouble::Garbled {
+                    self.account.accepted += n as u64;
+                    return;
+                }
+                parcel.history.maybe_delivered = true;
+                self.give_time(id, &url, trouble, cx);
+                self.file(parcel, cx);
+            }
+            Outcome::Refused(refusal, text) => {
+                self.recover(id, cx);
+                self.refused(parcel, InFlightAt { id, url, list }, refusal, text, cx);
+            }
+        }
+        self.drop_overflow(cx);
+    }
+
+    fn handler(&mut self, id: u64) -> Option<&mut Handler> {
+        self.handlers.iter_mut().chain(&mut self.retired).find(|handler| handler.id == id)
+    }
+
+    /// A handler has done its work: whatever was wrong with it is over.
+    fn recover(&mut self, id: u64, cx: &mut Context) {
+        let Some(handler) = self.handler(id) else { return };
+        handler.back_off.reset();
+        if handler.trouble.take().is_some() {
+            let notice = format!("handler {} takes announcements again", handler.url);
+            cx.note(Notice::info(notice));
+        }
+    }
+
+    /// A handler has not done its work: it is left alone for a while.
+    fn give_time(&mut self, id: u64, url: &str, trouble: Trouble, cx: &mut Context) {
+        let (settings, now, draining) = (cx.settings, cx.now, self.draining);
+        let Some(handler) = self.handler(id) else { return };
+        handler.back_off.fail(now, settings.backoff_min, settings.backoff_max, cx.rng);
+        if draining {
+            // There is little time left, and so nothing to be gained from patience.
+            handler.back_off.cut_short(now + Duration::from_secs(1));
+        }
+        let is_news = handler.trouble.as_ref().is_none_or(|known| !known.is_like(&trouble));
+        if is_news {
+            cx.note(Notice::warn(format!(
+                "handler {url} {trouble}: its announcements are kept and sent again until it takes them"
+            )));
+        }
+        handler.trouble = Some(trouble);
+    }
+
+    /// Writes down what a handler says that it took.
+    fn taken(
+        &mut self,
+        parcel: &Parcel,
+        id: u64,
+        url: &str,
+        told_accepted: u64,
+        told_duplicate: u64,
+        cx: &mut Context,
+    ) {
+        let n = parcel.len() as u64;
+        let accepted = told_accepted.min(n);
+        let duplicate = told_duplicate.min(n - accepted);
+        let rest = n - accepted - duplicate;
+        // Announcements of a batch that may have been delivered before are duplicates of themselves: the pool has
+        // them from the first time, and pays for them. A real duplicate among them cannot be told apart, but is
+        // as rare as two miners with the same hard nonce.
+        let late = if parcel.history.maybe_delivered { duplicate } else { 0 };
+        #[cfg(test)]
+        let late = if planted(Bug::LateIsDuplicate) { 0 } else { late };
+        let account = &mut self.account;
+        account.accepted += accepted + late;
+        account.told_late += late;
+        account.duplicate += duplicate - late;
+        account.lose(Fate::Rejected, Cause::Remainder, rest as usize);
+        let Some(handler) = self.handler(id) else { return };
+        handler.accepted += accepted + late;
+        handler.duplicate += duplicate - late;
+        handler.rejected += rest;
+        handler.told_refusal = false;
+        if (told_accepted + told_duplicate != n) && !mem::replace(&mut handler.told_nonsense, true) {
+            cx.note(Notice::warn(format!(
+                "handler {url} got {n} announcements and counts {told_accepted} as accepted, {told_duplicate} as \
+                 duplicates: at most {n} are counted here, and what it counts nowhere as rejected"
+            )));
+        }
+    }
+
+    /// Does what a refusal asks for.
+    fn refused(
+        &mut self,
+        mut parcel: Parcel,
+        at: InFlightAt,
+        refusal: Refusal,
+        text: String,
+        cx: &mut Context,
+    ) {
+        let InFlightAt { id, url, list } = at;
+        let (n, maybe_delivered) = (parcel.len(), parcel.history.maybe_delivered);
+        let remedy = match refusal {
+            Refusal::OutOfRange => {
+                return self.lose(n, maybe_delivered, Fate::Stale, Cause::OutOfRange, cx);
+            }
+            Refusal::Elsewhere if !parcel.history.sorted_anew => {
+                parcel.history.sorted_anew = true;
+                if list == self.list && !self.draining {
+                    parcel.not_before = cx.now + WAIT_FOR_LIST;
+                }
+                return self.file(parcel, cx);
+            }
+            Refusal::Invalid | Refusal::Other if !parcel.history.sifted => {
+                let why = Why::Refused { handler: id, url, text };
+                parcel.state = State::Waiting(self.check(parcel.batch.announcements.clone(), why, cx));
+                return self.file(parcel, cx);
+            }
+            Refusal::NotEnoughWork => {
+                let work_bits = parcel.batch.job.work_bits;
+                cx.effects.push(Effect::TargetRefused { pool: self.pool, work_bits });
+                "harder ones will be mined"
+            }
+            Refusal::Elsewhere => "the pool's list of handlers does not fit the handler; tell the pool",
+            Refusal::Invalid | Refusal::Other => "what was sent is what validates here; tell the pool",
+            Refusal::WrongParent => "this is a fault of the program, please report it",
+            Refusal::UnexpectedKey | Refusal::WrongKey => {
+                "its master names another signing key than the handler; tell the pool"
+            }
+            Refusal::Version => "a newer version of the program may be needed",
+            Refusal::PayTo => "check the payment address",
+        };
+        let told = self.handler(id).is_some_and(|handler| {
+            handler.rejected += n as u64;
+            mem::replace(&mut handler.told_refusal, true)
+        });
+        if !told {
+            cx.note(Notice::error(format!(
+                "handler {url} refused {n} announcements ({text}), which count as rejected: {remedy}"
+            )));
+        }
+        self.lose(n, maybe_delivered, Fate::Rejected, Cause::Refused(refusal), cx);
+    }
+
+    /// Puts a parcel back where it belongs by the newest view.
+    fn file(&mut self, parcel: Parcel, cx: &mut Context) {
+        if let Judgement::Lose(fate, cause) = self.judge(&parcel.batch.job) {
+            return self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+        }
+        for (place, part) in parcel.split(|found| self.place(found)) {
+            self.queue(place).insert(part);
+        }
+    }
+
+    /// Asks for announcements to be validated.
+    fn check(&mut self, announcements: Vec<Arc<Found>>, why: Why, cx: &mut Context) -> u64 {
+        let check = cx.new_id();
+        cx.effects.push(Effect::Check(Check { check, announcements: announcements.clone() }));
+        self.checks.insert(check, Checking { announcements, why });
+        check
+    }
+
+    /// Takes in verdicts. By now the batch may have been taken apart, or dropped: they go to what is left of it.
+    pub fn checked(&mut self, check: u64, verdicts: &[Result<(), Invalid>], cx: &mut Context) {
+        let Some(Checking { announcements, why }) = self.checks.remove(&check) else { return };
+        let mut bad: HashMap<*const Found, Invalid> = HashMap::new();
+        let mut erred: BTreeMap<BackendId, Invalid> = BTreeMap::new();
+        for (found, verdict) in announcements.iter().zip(verdicts) {
+            if let Err(invalid) = verdict {
+                bad.insert(Arc::as_ptr(found), *invalid);
+                erred.entry(found.backend).or_insert(*invalid);
+            }
+        }
+        for (&backend, &verdict) in &erred {
+            cx.effects.push(Effect::BackendErred { backend, verdict });
+        }
+        if matches!(why, Why::Sample) {
+            return self.sampled(check, bad.is_empty(), cx);
+        }
+        self.note_check(&announcements, &bad, &why, cx);
+        let sifted = matches!(why, Why::Refused { .. });
+        let mut lost = Vec::new();
+        for queue in self.queues() {
+            for mut parcel in queue.extract(|parcel| parcel.state == State::Waiting(check)) {
+                let mut good = parcel.batch.announcements.clone();
+                good.retain(|found| match bad.get(&Arc::as_ptr(found)) {
+                    Some(invalid) => {
+                        lost.push(*invalid);
+                        false
+                    }
+                    None => true,
+                });
+                #[cfg(test)]
+                if planted(Bug::ForgetGoodPart) && sifted {
+                    lost.extend(good.drain(..).map(|_| Invalid::Inval));
+                }
+                if good.is_empty() {
+                    continue;
+                }
+                Arc::make_mut(&mut parcel.batch).announcements = good;
+                parcel.state = State::Ready;
+                parcel.history.sifted |= sifted;
+                queue.insert(parcel);
+            }
+        }
+        if let Why::Refused { handler, .. } = why
+            && let Some(handler) = self.handler(handler)
+        {
+            handler.rejected += lost.len() as u64;
+        }
+        for invalid in lost {
+            self.lose(1, false, Fate::Rejected, Cause::invalid(invalid), cx);
+        }
+    }
+
+    /// Lets a batch pass whose sample is good, and has all of it checked if not.
+    fn sampled(&mut self, check: u64, good: bool, cx: &mut Context) {
+        let mut suspects = Vec::new();
+        for queue in self.queues() {
+            for parcel in queue.parcels_mut().filter(|parcel| parcel.state == State::Waiting(check)) {
+                if good {
+                    parcel.state = State::Ready;
+                } else {
+                    suspects.extend_from_slice(&parcel.batch.announcements);
+                }
+            }
+        }
+        if suspects.is_empty() {
+            return;
+        }
+        let whole = self.check(suspects, Why::BadSample, cx);
+        for queue in self.queues() {
+            for parcel in queue.parcels_mut().filter(|parcel| parcel.state == State::Waiting(check)) {
+                parcel.state = State::Waiting(whole);
+            }
+        }
+    }
+
+    /// Says what was wrong with a batch.
+    fn note_check(
+        &mut self,
+        announcements: &[Arc<Found>],
+        bad: &HashMap<*const Found, Invalid>,
+        why: &Why,
+        cx: &mut Context,
+    ) {
+        let n = announcements.len();
+        let mut codes: BTreeMap<String, usize> = BTreeMap::new();
+        bad.values().for_each(|invalid| *codes.entry(invalid.to_string()).or_default() += 1);
+        let codes: Vec<_> = codes.into_iter().map(|(code, count)| format!("{count} {code}")).collect();
+        let finding = if bad.is_empty() {
+            format!("all {n} validate here and are sent again once")
+        } else {
+            format!(
+                "{} of {n} do not validate here ({}) and count as rejected; the others are sent",
+                bad.len(),
+                codes.join(", ")
+            )
+        };
+        match why {
+            Why::Sample => {}
+            Why::BadSample => cx.note(Notice::error(format!("a batch held bad announcements: {finding}"))),
+            Why::Refused { handler, url, text } => {
+                let told =
+                    self.handler(*handler).is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
+                if !told || !bad.is_empty() {
+                    let text = format!("handler {url} refused a batch of {n} ({text}): {finding}");
+                    cx.note(Notice::error(text));
+                }
+            }
+        }
+    }
+
+    /// Stops waiting for batches to fill.
+    pub fn drain(&mut self, cx: &mut Context) {
+        self.draining = true;
+        let soon = cx.now + cx.settings.backoff_min;
+        for handler in &mut self.handlers {
+            handler.back_off.cut_short(soon);
+            handler.queue.parcels_mut().for_each(|parcel| parcel.not_before = Moment::ZERO);
+            #[cfg(test)]
+            if planted(Bug::LoseOpenAtDrain) {
+                handler.queue.take_open();
+            }
+        }
+    }
+
+    /// Stops waiting for answers.
+    pub fn finish(&mut self, cx: &mut Context) {
+        if mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let mut unanswered = 0;
+        for post in mem::take(&mut self.posts).into_values() {
+            unanswered += post.parcel.len();
+        }
+        self.retired.clear();
+        for handler in &mut self.handlers {
+            (handler.posts, handler.in_flight) = (0, 0);
+        }
+        for queue in self.queues() {
+            let lost = queue.extract(|parcel| parcel.history.maybe_delivered);
+            unanswered += lost.iter().map(Parcel::len).sum::<usize>();
+        }
+        self.account.lose(Fate::Unknown, Cause::OutOfTime, unanswered);
+        let queued = self.queued();
+        if queued + unanswered as u64 > 0 {
+            cx.note(Notice::warn(format!(
+                "the time to hand in what was found is over: {queued} announcements for pool {} were not sent, and \
+                 {unanswered} were sent but not answered",
+                self.account.pool
+            )));
+        }
+    }
+
+    /// Closes, checks and posts what it is time for.
+    pub fn advance(&mut self, cx: &mut Context) {
+        if self.finished {
+            return;
+        }
+        for place in 0..self.handlers.len() {
+            self.close_old(place, cx);
+            self.check_samples(place, cx);
+            self.post_ready(place, cx);
+        }
+    }
+
+    fn close_old(&mut self, place: usize, cx: &Context) {
+        let queue = &mut self.handlers[place].queue;
+        #[cfg(test)]
+        if planted(Bug::IgnoreAge) && !self.draining {
+            return;
+        }
+        if queue.opened().is_some_and(|opened| self.draining || opened + cx.settings.batch_age <= cx.now) {
+            queue.close();
+        }
+    }
+
+    fn check_samples(&mut self, place: usize, cx: &mut Context) {
+        let mut checks = Vec::new();
+        for parcel in self.handlers[place].queue.parcels_mut() {
+            if parcel.state == State::Unchecked {
+                let check = cx.new_id();
+                parcel.state = State::Waiting(check);
+                checks.push((check, parcel.sample(cx.rng)));
+            }
+        }
+        for (check, announcements) in checks {
+            cx.effects.push(Effect::Check(Check { check, announcements: announcements.clone() }));
+            self.checks.insert(check, Checking { announcements, why: Why::Sample });
+        }
+    }
+
+    fn post_ready(&mut self, place: usize, cx: &mut Context) {
+        let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
+        let handler = &mut self.handlers[place];
+        while handler.free_from(cx.settings.uploaders).is_some_and(|from| from <= cx.now) {
+            let Some(parcel) = handler.queue.take_ready(|parcel| {
+                parcel.batch.job.parent_height <= tip_height && parcel.not_before <= cx.now
+            }) else {
+                return;
+            };
+            handler.posts += 1;
+            handler.in_flight += parcel.len();
+            let request = cx.new_id();
+            cx.effects.push(Effect::Post(Post {
+                request,
+                pool: self.pool,
+                url: handler.url.clone(),
+                work_number: parcel.batch.job.work_number(),
+                pay_to: cx.settings.pay_to.clone(),
+                batch: parcel.batch.clone(),
+                timeout: cx.settings.timeout,
+            }));
+            let url = handler.url.to_string();
+            let post = InFlight { parcel, handler: handler.id, url, since: cx.now, list: self.list };
+            self.posts.insert(request, post);
+        }
+    }
+
+    /// When time alone will change something.
+    pub fn next_wake(&self, settings: &Settings) -> Option<Moment> {
+        if self.finished {
+            return None;
+        }
+        let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
+        let of_handler = |handler: &Handler| {
+            let full_age = handler.queue.opened().map(|opened| opened + settings.batch_age);
+            let post = handler.free_from(settings.uploaders).and_then(|from| {
+                let ready = handler.queue.parcels().filter(|parcel| {
+                    parcel.state == State::Ready && parcel.batch.job.parent_height <= tip_height
+                });
+                ready.map(|parcel| parcel.not_before.max(from)).min()
+            });
+            full_age.into_iter().chain(post).min()
+        };
+        self.handlers.iter().filter_map(of_handler).min()
+    }
+
+    fn queued(&self) -> u64 {
+        let len = self.handlers.iter().map(|handler| handler.queue.len()).sum::<usize>() + self.holding.len();
+        len as u64
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.posts.values().map(|post| post.parcel.len() as u64).sum()
+    }
+
+    /// This pool's side of the ledger.
+    pub fn account(&self, found: u64) -> Account {
+        let account = Account {
+            found,
+            queued: self.queued(),
+            in_flight: self.in_flight(),
+            handlers: self.handlers.iter().map(Handler::row).collect(),
+            ..self.account.clone()
+        };
+        #[cfg(test)]
+        if planted(Bug::FoundFromFates) {
+            return Account { found: account.settled() + account.queued + account.in_flight, ..account };
+        }
+        account
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.posts.is_empty() && self.queued() == 0
+    }
+}
+
+/// Where a parcel was in flight to.
+struct InFlightAt {
+    id: u64,
+    url: String,
+    list: u64,
+}

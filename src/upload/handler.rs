@@ -1,0 +1,79 @@
+//! One ann handler of one pool.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::{answer::Trouble, backoff::BackOff, ledger::HandlerRow, queue::Queue};
+use crate::values::Moment;
+
+/// A place on a pool's list of handlers, and what waits for it.
+pub(super) struct Handler {
+    /// Never used for two handlers.
+    pub id: u64,
+    pub url: Url,
+    pub queue: Queue,
+    pub back_off: BackOff,
+    /// What was last said to be wrong with it; `None` while all is well.
+    pub trouble: Option<Trouble>,
+    /// Posts not answered yet.
+    pub posts: usize,
+    /// Announcements in them.
+    pub in_flight: usize,
+    /// A refusal for what is in a batch was told, and none was taken since.
+    pub told_refusal: bool,
+    /// That its counts make no sense was told.
+    pub told_nonsense: bool,
+    pub accepted: u64,
+    pub duplicate: u64,
+    pub rejected: u64,
+    pub latency: Option<Duration>,
+}
+
+impl Handler {
+    pub fn new(id: u64, url: Url) -> Self {
+        Self {
+            id,
+            url,
+            queue: Queue::default(),
+            back_off: BackOff::default(),
+            trouble: None,
+            posts: 0,
+            in_flight: 0,
+            told_refusal: false,
+            told_nonsense: false,
+            accepted: 0,
+            duplicate: 0,
+            rejected: 0,
+            latency: None,
+        }
+    }
+
+    /// Whether the pool lists it to say that it wants no announcements there.
+    pub fn wants_nothing(&self) -> bool {
+        self.url.host_str() == Some("invalid")
+    }
+
+    /// From when on one more post may be made, as far as is known now. One in trouble gets a single post at a
+    /// time, so that it is not met by all that has gathered when it comes back.
+    pub fn free_from(&self, uploaders: usize) -> Option<Moment> {
+        match self.back_off.until() {
+            Some(until) => (self.posts == 0).then_some(until),
+            None => (self.posts < uploaders).then_some(Moment::ZERO),
+        }
+    }
+
+    pub fn row(&self) -> HandlerRow {
+        HandlerRow {
+            url: self.url.to_string(),
+            queued: self.queue.len() as u64,
+            in_flight: self.in_flight as u64,
+            posts: self.posts,
+            accepted: self.accepted,
+            duplicate: self.duplicate,
+            rejected: self.rejected,
+            latency: self.latency,
+            trouble: self.trouble.as_ref().map(|trouble| trouble.to_string()),
+        }
+    }
+}

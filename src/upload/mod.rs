@@ -1,0 +1,273 @@
+//! Announcements → batches → ann handlers, and the ledger that accounts for every one of them.
+//!
+//! [`Uploader`] is a state machine, `(event, now) → effects`: it makes no connection, starts no thread and reads no
+//! clock, and its chance is seeded. What posts batches is [`http`]; what validates is the caller's.
+//!
+//! The way of an announcement, for each pool on its own:
+//!
+//! | where | until |
+//! |---|---|
+//! | holding queue | the pool has told its handlers |
+//! | batch being filled, one per handler | it is full, its job changed, it is old, or mining stopped |
+//! | check of a sample | the sample is valid; otherwise all of the batch is checked and its good part goes on |
+//! | handler's queue | a post to the handler is free, and the pool knows the parent block |
+//! | in flight | an answer, or none: then back to the queue, marked as maybe delivered |
+//! | [`Account`] | for ever: every announcement ends in one of its fates |
+
+mod answer;
+mod backoff;
+mod batch;
+mod delivery;
+mod handler;
+pub mod http;
+mod judge;
+mod ledger;
+#[cfg(test)]
+mod planted;
+mod queue;
+#[cfg(test)]
+mod simulation;
+
+use std::{sync::Arc, time::Duration};
+
+pub use answer::{PostOutcome, Refusal};
+pub use batch::Batch;
+use delivery::{Context, Delivery};
+use kernels::{Invalid, WorkBits};
+pub use ledger::{Account, Cause, Fate, HandlerRow, Ledger};
+use url::Url;
+
+use crate::{
+    protocol::{BATCH, PayTo},
+    values::{BackendId, Found, Moment, Notice, PoolId, PoolView},
+};
+
+/// How announcements are uploaded.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Posts in flight at the same time, per handler; at least 1.
+    pub uploaders: usize,
+    /// How long a post may take, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// How old a batch may get before it is posted though it is not full.
+    pub batch_age: Duration,
+    /// Announcements in a full batch; at least 1.
+    pub batch_len: usize,
+    /// Announcements that may wait per handler, in bytes.
+    pub queue_bytes: usize,
+    /// The first wait after a failure.
+    pub backoff_min: Duration,
+    /// The longest wait after failures.
+    pub backoff_max: Duration,
+    /// Who is paid.
+    pub pay_to: PayTo,
+    /// What chance is made from: which announcements are sampled, how long waits are.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// The defaults of the protocol document.
+    pub fn new(pay_to: PayTo, seed: u64) -> Self {
+        Self {
+            uploaders: 5,
+            timeout: Duration::from_secs(30),
+            batch_age: Duration::from_secs(10),
+            batch_len: BATCH,
+            queue_bytes: 64 << 20,
+            backoff_min: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(30),
+            pay_to,
+            seed,
+        }
+    }
+}
+
+/// What the uploader is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time has passed: the moment of [`Uploader::next_wake`] has come.
+    Tick,
+    /// A backend found announcements.
+    Found {
+        /// Which one.
+        backend: BackendId,
+        /// How many it has found since it started, these included, by its own count.
+        found_total: u64,
+        /// The new ones.
+        announcements: Vec<Arc<Found>>,
+    },
+    /// A pool said something new.
+    View {
+        /// Which one.
+        pool: PoolId,
+        /// All that is known of it now.
+        view: PoolView,
+    },
+    /// A post has ended.
+    Answered {
+        /// Which one: [`Post::request`].
+        request: u64,
+        /// How.
+        outcome: PostOutcome,
+    },
+    /// A check has ended.
+    Checked {
+        /// Which one: [`Check::check`].
+        check: u64,
+        /// A verdict for each announcement of it, in order.
+        verdicts: Vec<Result<(), Invalid>>,
+    },
+    /// Mining has stopped: send what there is, full batch or not.
+    Drain,
+    /// The time to drain is over: what is in flight will not be waited for.
+    Finish,
+}
+
+/// What the uploader wants done.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Post a batch, and report with [`Event::Answered`].
+    Post(Post),
+    /// Validate announcements, and report with [`Event::Checked`].
+    Check(Check),
+    /// A pool wants more work than these work bits stand for, whatever it said before.
+    TargetRefused {
+        /// Which pool.
+        pool: PoolId,
+        /// The work bits of the refused batch.
+        work_bits: WorkBits,
+    },
+    /// A backend found something that does not validate: stop it.
+    BackendErred {
+        /// Which one.
+        backend: BackendId,
+        /// What the validator says of one such announcement.
+        verdict: Invalid,
+    },
+    /// Say something in the log.
+    Note(Notice),
+}
+
+/// A batch to post.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// Counts up; never used twice.
+    pub request: u64,
+    /// Whose handler it is.
+    pub pool: PoolId,
+    /// The handler.
+    pub url: Url,
+    /// The value of `x-pc-worknum`.
+    pub work_number: u32,
+    /// The value of `x-pc-payto`.
+    pub pay_to: PayTo,
+    /// What to post.
+    pub batch: Arc<Batch>,
+    /// How long it may take in all.
+    pub timeout: Duration,
+}
+
+/// Announcements to validate.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Counts up; never used twice.
+    pub check: u64,
+    /// What to validate, each against the parent hash of its job.
+    pub announcements: Vec<Arc<Found>>,
+}
+
+/// Sends every announcement to every pool, and keeps the ledger.
+pub struct Uploader {
+    settings: Settings,
+    rng: fastrand::Rng,
+    last_id: u64,
+    found_by: Vec<u64>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Uploader {
+    /// An uploader for pools, named as the user named them, and a number of backends.
+    pub fn new(pools: &[String], backends: usize, settings: Settings) -> Self {
+        let settings = Settings {
+            uploaders: settings.uploaders.max(1),
+            batch_len: settings.batch_len.max(1),
+            ..settings
+        };
+        Self {
+            rng: fastrand::Rng::with_seed(settings.seed),
+            settings,
+            last_id: 0,
+            found_by: vec![0; backends],
+            deliveries: pools.iter().enumerate().map(|(i, pool)| Delivery::new(PoolId(i), pool)).collect(),
+        }
+    }
+
+    /// Takes an event at a moment; moments never go back.
+    pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        let mut cx = Context {
+            now,
+            settings: &self.settings,
+            rng: &mut self.rng,
+            last_id: &mut self.last_id,
+            effects: Vec::new(),
+        };
+        match event {
+            Event::Tick => {}
+            Event::Found { backend, found_total, announcements } => {
+                if self.found_by.len() <= backend.0 {
+                    self.found_by.resize(backend.0 + 1, 0);
+                }
+                let handed_over = self.found_by[backend.0] + announcements.len() as u64;
+                if handed_over != found_total {
+                    cx.note(Notice::error(format!(
+                        "backend {} counts {found_total} announcements, but handed over {handed_over}: the ledger \
+                         cannot add up; this is a fault of the program, please report it",
+                        backend.0
+                    )));
+                }
+                self.found_by[backend.0] = found_total;
+                self.deliveries.iter_mut().for_each(|delivery| delivery.found(&announcements, &mut cx));
+            }
+            Event::View { pool, view } => {
+                if let Some(delivery) = self.deliveries.get_mut(pool.0) {
+                    delivery.view(view, &mut cx);
+                }
+            }
+            Event::Answered { request, outcome } => {
+                for delivery in &mut self.deliveries {
+                    delivery.answered(request, &outcome, &mut cx);
+                }
+            }
+            Event::Checked { check, verdicts } => {
+                for delivery in &mut self.deliveries {
+                    delivery.checked(check, &verdicts, &mut cx);
+                }
+            }
+            Event::Drain => self.deliveries.iter_mut().for_each(|delivery| delivery.drain(&mut cx)),
+            Event::Finish => self.deliveries.iter_mut().for_each(|delivery| delivery.finish(&mut cx)),
+        }
+        for delivery in &mut self.deliveries {
+            delivery.advance(&mut cx);
+        }
+        cx.effects
+    }
+
+    /// When [`Event::Tick`] is due; `None`: not before some other event.
+    pub fn next_wake(&self) -> Option<Moment> {
+        self.deliveries.iter().filter_map(|delivery| delivery.next_wake(&self.settings)).min()
+    }
+
+    /// Where every announcement is now.
+    pub fn snapshot(&self) -> Ledger {
+        let found = self.found_by.iter().sum();
+        Ledger {
+            found_by: self.found_by.clone(),
+            pools: self.deliveries.iter().map(|delivery| delivery.account(found)).collect(),
+        }
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.deliveries.iter().all(Delivery::is_idle)
+    }
+}

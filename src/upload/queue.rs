@@ -1,0 +1,153 @@
+//! What waits for one handler.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use kernels::Announcement;
+
+use super::batch::{Parcel, State};
+use crate::values::{Found, Job, Moment};
+
+/// Batches that wait, oldest first, and the one that is still being filled.
+///
+/// **Bound**: `Settings::queue_bytes` of announcements, the batch being filled among them; what is in flight is
+/// not counted. Whoever puts something in calls [`Queue::pop_over`] until it gives nothing. **What is dropped**:
+/// the oldest batch, whole, checked or not; the one being filled only when nothing else is left. The oldest is
+/// worth least: it goes stale first.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    parcels: VecDeque<Parcel>,
+    open: Option<Open>,
+    len: usize,
+}
+
+/// A batch that is being filled.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub job: Arc<Job>,
+    pub announcements: Vec<Arc<Found>>,
+    pub age: u64,
+    pub opened: Moment,
+}
+
+impl Queue {
+    /// Announcements in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn parcels(&self) -> impl Iterator<Item = &Parcel> {
+        self.parcels.iter()
+    }
+
+    pub fn parcels_mut(&mut self) -> impl Iterator<Item = &mut Parcel> {
+        self.parcels.iter_mut()
+    }
+
+    /// When the batch being filled was begun.
+    pub fn opened(&self) -> Option<Moment> {
+        self.open.as_ref().map(|open| open.opened)
+    }
+
+    /// Adds one announcement to the batch being filled, which is closed if it is full or of another job.
+    pub fn add(&mut self, found: Arc<Found>, age: u64, now: Moment, batch_len: usize) {
+        if self.open.as_ref().is_some_and(|open| !same_job(&open.job, &found.job)) {
+            self.close();
+        }
+        self.len += 1;
+        let open = self.open.get_or_insert_with(|| Open {
+            job: found.job.clone(),
+            announcements: Vec::new(),
+            age,
+            opened: now,
+        });
+        open.announcements.push(found);
+        if open.announcements.len() >= batch_len {
+            self.close();
+        }
+    }
+
+    /// Closes the batch being filled, if there is one.
+    pub fn close(&mut self) {
+        if let Some(open) = self.take_open() {
+            self.insert(Parcel::new(open.job, open.announcements, open.age));
+        }
+    }
+
+    /// Puts a parcel in its place by age.
+    pub fn insert(&mut self, parcel: Parcel) {
+        self.len += parcel.len();
+        let place = self.parcels.partition_point(|other| other.age <= parcel.age);
+        self.parcels.insert(place, parcel);
+    }
+
+    /// Puts a parcel at the end, into the last one if they are alike and fit together: a changed list of
+    /// handlers takes parcels apart, and this makes whole ones of the pieces.
+    pub fn join(&mut self, parcel: Parcel, batch_len: usize) {
+        if let Some(last) = self.parcels.back_mut()
+            && last.state == parcel.state
+            && last.history == parcel.history
+            && same_job(&last.batch.job, &parcel.batch.job)
+            && last.len() + parcel.len() <= batch_len
+        {
+            self.len += parcel.len();
+            Arc::make_mut(&mut last.batch).announcements.extend_from_slice(&parcel.batch.announcements);
+        } else {
+            self.insert(parcel);
+        }
+    }
+
+    /// Takes the oldest parcel that may be posted and that `wanted` is true for.
+    pub fn take_ready(&mut self, wanted: impl Fn(&Parcel) -> bool) -> Option<Parcel> {
+        let place = self.parcels.iter().position(|parcel| parcel.state == State::Ready && wanted(parcel))?;
+        let parcel = self.parcels.remove(place)?;
+        self.len -= parcel.len();
+        Some(parcel)
+    }
+
+    /// Takes the oldest batch if there are more than `bytes` in the queue.
+    pub fn pop_over(&mut self, bytes: usize) -> Option<Parcel> {
+        if self.len * Announcement::LEN <= bytes {
+            return None;
+        }
+        if self.parcels.is_empty() {
+            self.close();
+        }
+        let parcel = self.parcels.pop_front()?;
+        self.len -= parcel.len();
+        Some(parcel)
+    }
+
+    /// Takes the batch being filled.
+    pub fn take_open(&mut self) -> Option<Open> {
+        let open = self.open.take()?;
+        self.len -= open.announcements.len();
+        Some(open)
+    }
+
+    /// Takes the parcels that `unwanted` is true for.
+    pub fn extract(&mut self, unwanted: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
+        let (out, stay): (Vec<_>, VecDeque<_>) = {
+            let mut out = Vec::new();
+            let mut stay = VecDeque::with_capacity(self.parcels.len());
+            for parcel in mem::take(&mut self.parcels) {
+                if unwanted(&parcel) { out.push(parcel) } else { stay.push_back(parcel) }
+            }
+            (out, stay)
+        };
+        self.parcels = stay;
+        self.len -= out.iter().map(Parcel::len).sum::<usize>();
+        out
+    }
+
+    /// Closes the batch being filled if it is of a job that `unwanted` is true for, so that it can be extracted.
+    pub fn close_if(&mut self, unwanted: impl Fn(&Job) -> bool) {
+        if self.open.as_ref().is_some_and(|open| unwanted(&open.job)) {
+            self.close();
+        }
+    }
+}
+
+/// Jobs are mostly the very same value; otherwise the one that another process, or another pool, thought of.
+fn same_job(a: &Arc<Job>, b: &Arc<Job>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
