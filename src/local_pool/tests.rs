@@ -593,7 +593,8 @@ fn faults_of_handlers_happen_before_or_after_the_work() {
     let pool = start(settings());
     let url = &pool.handler_urls()[0];
     // What the miner sees, and whether the batch was taken when it says `after`.
-    let rows: [(&str, fn(&Seen) -> bool, bool); 9] = [
+    type Row = (&'static str, fn(&Seen) -> bool, bool);
+    let rows: [Row; 9] = [
         ("503", |seen| matches!(seen, Ok((503, text)) if text.contains("overloaded")), true),
         ("500", |seen| matches!(seen, Ok((500, _))), true),
         ("close-request", |seen| seen.is_err(), false),
