@@ -15,6 +15,10 @@
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]. `local_pool` knows nothing of the miner, only [`protocol`].
 
-pub mod pool;
+pub mod backend;
+pub mod local_pool;
 pub mod protocol;
+pub mod scheduler;
+mod shutdown;
+pub mod upload;
 pub mod values;
