@@ -16,9 +16,14 @@
 //! together in [`miner`]. `local_pool` knows nothing of the miner, only [`protocol`].
 
 pub mod backend;
+pub mod cli;
 pub mod local_pool;
+pub mod miner;
+pub mod pool;
 pub mod protocol;
+pub mod report;
 pub mod scheduler;
 mod shutdown;
 pub mod upload;
 pub mod values;
+pub mod verify;

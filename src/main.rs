@@ -1,3 +1,7 @@
 //! The `pktmine` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pktmine::cli::run()
+}

@@ -8,7 +8,7 @@ mod hash;
 mod submit;
 
 pub use block::{BlockHeader, BlockInfo};
-pub use config::Config;
+pub use config::{Config, ConfigError};
 pub use hash::BlockHash;
 pub use submit::{AnnsResult, Answer, PayTo, PayToError, headers};
 

@@ -1,0 +1,229 @@
+//! `pktmine ann`: mine announcements.
+
+use std::{num::NonZero, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use kernels::WorkBits;
+use serde::Deserialize;
+
+use super::{Exit, UsageError, parse_duration, parse_period, pool_url};
+use crate::{
+    backend::cpu,
+    local_pool,
+    miner::{self, Miner},
+    pool,
+    protocol::PayTo,
+    report::Format,
+    scheduler::CancelPolicy,
+    shutdown, upload,
+};
+
+/// Who is paid when the pool is our own and pays nobody.
+const LOCAL_PAY_TO: &str = "local";
+
+/// The command's flags.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a pool the miner starts one inside its own process and mines against it over HTTP on the loopback \
+interface: nothing leaves this machine and nobody is paid.
+
+The counters of a status line are accepted/duplicate/rejected/stale/overflow/unknown.")]
+pub struct Arguments {
+    /// Pools to mine for; the first one that is up decides what is mined, all get every announcement
+    #[arg(value_name = "POOL_URL")]
+    pools: Vec<String>,
+
+    /// Address that is paid
+    #[arg(short, long, value_name = "ADDRESS")]
+    paymentaddr: Option<String>,
+
+    /// Threads that mine [default: all processors]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+
+    /// Connections to each ann handler [default: 5]
+    #[arg(short = 'U', long, value_name = "N")]
+    uploaders: Option<NonZero<usize>>,
+
+    /// How long an upload may take, in seconds [default: 30]
+    #[arg(short = 'T', long, value_name = "SECONDS", value_parser = parse_period)]
+    uploadtimeout: Option<Duration>,
+
+    /// Mine on the block that many below the tip, whatever the pool asks for
+    #[arg(short, long, value_name = "BLOCKS")]
+    mineold: Option<u32>,
+
+    /// File with settings (JSON: pools, threads, payment_addr, uploaders, upload_timeout, mine_old_anns);
+    /// flags win over it
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// What mines
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    backend: Backend,
+
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_period)]
+    duration: Option<Duration>,
+
+    /// What becomes of work on a block when there is a new one
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    cancel: Cancel,
+
+    /// Mine with the pool's work bits as they are, also where slightly harder ones pay better
+    #[arg(long)]
+    exact_target: bool,
+
+    /// Print status lines and totals as JSON objects, one a line
+    #[arg(long)]
+    json: bool,
+
+    /// Time between two status lines
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    interval: Duration,
+
+    /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
+    #[arg(long, value_name = "N", conflicts_with = "pools")]
+    difficulty: Option<u64>,
+
+    /// Time between two blocks of the miner's own pool (without a pool URL only) [default: 60s]
+    #[arg(long, value_name = "TIME", conflicts_with = "pools", value_parser = parse_duration)]
+    block_time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// Everything that this build can use
+    #[default]
+    Auto,
+    /// The processors
+    Cpu,
+    /// Graphics processors
+    Gpu,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Cancel {
+    /// Stop it at once
+    #[default]
+    Now,
+    /// Let rounds end while ann handlers take them
+    Finish,
+}
+
+/// The settings file that scripts for other miners already have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    pools: Option<Vec<String>>,
+    threads: Option<NonZero<usize>>,
+    payment_addr: Option<String>,
+    uploaders: Option<NonZero<usize>>,
+    upload_timeout: Option<f64>,
+    mine_old_anns: Option<i64>,
+}
+
+impl ConfigFile {
+    fn read(path: &PathBuf) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the settings file {}", path.display()))?;
+        let file = serde_json::from_str(&text)
+            .map_err(|e| UsageError(format!("the settings file {}: {e}", path.display())))?;
+        Ok(file)
+    }
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    if arguments.backend == Backend::Gpu {
+        anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
+    }
+    let file = arguments.config.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    let named = if arguments.pools.is_empty() { file.pools.unwrap_or_default() } else { arguments.pools };
+    let pay_to = arguments.paymentaddr.or(file.payment_addr);
+    if named.is_empty() && pay_to.is_some() {
+        tracing::warn!(
+            "the payment address is of no use without a pool: name one, or leave --paymentaddr away"
+        );
+    }
+    let urls = named.iter().map(|text| pool_url(text)).collect::<Result<Vec<_>, _>>()?;
+
+    // Kept until the end: dropping it stops it.
+    let mut own_pool = None;
+    let (urls, pay_to) = if urls.is_empty() {
+        let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
+        let url = pool.url();
+        own_pool = Some(pool);
+        (vec![url], LOCAL_PAY_TO.to_owned())
+    } else {
+        let missing = "who is to be paid? give your address with --paymentaddr ADDRESS (or payment_addr in the \
+                       settings file)";
+        (urls, pay_to.ok_or_else(|| UsageError(missing.into()))?)
+    };
+    let pay_to: PayTo = pay_to
+        .parse()
+        .map_err(|error| UsageError(format!("{error}: a payment address is 1 to 63 letters and digits")))?;
+
+    let upload_defaults = upload::Settings::new(pay_to, fastrand::u64(..));
+    let from_file = file.upload_timeout.map(Duration::try_from_secs_f64).transpose();
+    let from_file = from_file
+        .map_err(|e| UsageError(format!("upload_timeout in the settings file: {e}")))?
+        .filter(|timeout| !timeout.is_zero());
+    let settings = miner::Settings {
+        pools: urls,
+        pool: pool::Settings {
+            mine_old: arguments.mineold.or(file.mine_old_anns.and_then(|n| u32::try_from(n).ok())),
+            exact_target: arguments.exact_target,
+            ..pool::Settings::default()
+        },
+        fetch_timeout: miner::FETCH_TIMEOUT,
+        upload: upload::Settings {
+            uploaders: arguments.uploaders.or(file.uploaders).map_or(upload_defaults.uploaders, NonZero::get),
+            timeout: arguments.uploadtimeout.or(from_file).unwrap_or(upload_defaults.timeout),
+            ..upload_defaults
+        },
+        cancel: match arguments.cancel {
+            Cancel::Now => CancelPolicy::Now,
+            Cancel::Finish => CancelPolicy::Finish,
+        },
+        cpu: cpu::Settings { threads: arguments.threads.or(file.threads) },
+        duration: arguments.duration,
+        drain: miner::DRAIN,
+        interval: arguments.interval,
+        format: Some(if arguments.json { Format::Json } else { Format::Text }),
+    };
+    let miner = Miner::new(settings)?;
+    let stopper = miner.stopper();
+    shutdown::on_signal(move || stopper.stop()).context("cannot catch Ctrl-C")?;
+    let ledger = miner.run()?;
+    if let Some(pool) = own_pool {
+        let accepted: u64 = ledger.pools.iter().map(|account| account.accepted).sum();
+        let counted = pool.stats().total.accepted;
+        tracing::info!("the pool of our own counted {counted} accepted announcements, the miner {accepted}");
+        pool.shutdown();
+    }
+    Ok(Exit::Done)
+}
+
+/// Starts a pool in this process and says so.
+fn start_own_pool(
+    difficulty: Option<u64>,
+    block_time: Option<Duration>,
+) -> anyhow::Result<local_pool::LocalPool> {
+    let defaults = local_pool::Settings::default();
+    let settings = local_pool::Settings {
+        work_bits: difficulty.map_or(defaults.work_bits, WorkBits::at_least),
+        block_time: Some(block_time.unwrap_or(Duration::from_secs(60))).filter(|time| !time.is_zero()),
+        ..defaults
+    };
+    let work_bits = settings.work_bits;
+    let pool = local_pool::LocalPool::start(settings).context("cannot start the miner's own pool")?;
+    tracing::info!(
+        "no pool was named: mining against a pool of our own at {}, difficulty {:.0}; nothing leaves this machine \
+         and nobody is paid",
+        pool.url(),
+        work_bits.difficulty_f64()
+    );
+    Ok(pool)
+}

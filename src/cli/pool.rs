@@ -1,0 +1,195 @@
+//! `pktmine pool`: run a pool on this machine.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    num::NonZero,
+    sync::mpsc::{self, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use kernels::WorkBits;
+
+use super::{Exit, UsageError, parse_duration, parse_period};
+use crate::{
+    local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
+    report::scaled,
+    shutdown,
+};
+
+/// The command's flags.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+GET /stats on the master's address tells what was accepted and refused. With --control, POST /control injects \
+faults and moves the chain while the pool runs.")]
+pub struct Arguments {
+    /// Address of the master; handlers listen on the ports after it
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// Ann handlers
+    #[arg(long, value_name = "N", default_value = "1")]
+    handlers: NonZero<usize>,
+
+    /// Time between two blocks (0: none but those asked for by --control)
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    block_time: Duration,
+
+    /// The chain is the same for the same seed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Difficulty of announcements: the easiest work bits that reach it [default: work bits 0x20020000]
+    #[arg(long, value_name = "N", conflicts_with = "work_bits")]
+    difficulty: Option<u64>,
+
+    /// Work bits of announcements, in hexadecimal (0x20020000) or decimal
+    #[arg(long, value_name = "BITS", value_parser = parse_work_bits)]
+    work_bits: Option<WorkBits>,
+
+    /// Have miners mine on the block that many below the tip
+    #[arg(long, value_name = "BLOCKS", default_value_t = Settings::default().mine_old)]
+    mine_old: u32,
+
+    /// Key that announcements must be signed with, 64 hexadecimal digits
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    sigkey: Option<[u8; 32]>,
+
+    /// Versions of announcements that are taken
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1")]
+    ann_versions: Vec<u8>,
+
+    /// Which announcements are validated: all, or sample:N for one of N
+    #[arg(long, default_value = "all", value_name = "WHICH")]
+    validate: Validate,
+
+    /// Threads that validate [default: all processors]
+    #[arg(long, value_name = "N")]
+    validators: Option<NonZero<usize>>,
+
+    /// Take commands at POST /control: faults, blocks, handlers
+    #[arg(long)]
+    control: bool,
+
+    /// A fault from the start on, such as 503:handlers:10 (ten requests) or delay=500ms:master; may be repeated
+    #[arg(long, value_name = "FAULT")]
+    fault: Vec<Fault>,
+
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_period)]
+    duration: Option<Duration>,
+
+    /// Print statistics as JSON objects, one a line
+    #[arg(long)]
+    json: bool,
+
+    /// Time between two lines of statistics
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    interval: Duration,
+}
+
+/// Runs the command.
+pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let defaults = Settings::default();
+    let asked = arguments.difficulty.map(WorkBits::at_least).or(arguments.work_bits);
+    let settings = Settings {
+        listen: arguments.listen,
+        handlers: arguments.handlers.get(),
+        block_time: Some(arguments.block_time).filter(|time| !time.is_zero()),
+        seed: arguments.seed,
+        work_bits: asked.unwrap_or(defaults.work_bits),
+        mine_old: arguments.mine_old,
+        sigkey: arguments.sigkey,
+        ann_versions: arguments.ann_versions,
+        validate: arguments.validate,
+        validators: arguments.validators.map_or(defaults.validators, NonZero::get),
+        control: arguments.control,
+        faults: arguments.fault,
+        ..defaults
+    };
+    if !settings.listen.ip().is_loopback() {
+        tracing::warn!("the pool can be reached from other machines: it listens on {}", settings.listen);
+    }
+    let work_bits = settings.work_bits;
+    let pool = LocalPool::start(settings).map_err(|error| match error {
+        StartError::Setting { .. } | StartError::TooManyHandlers { .. } | StartError::NoPorts => {
+            UsageError(error.to_string()).into()
+        }
+        other => anyhow::Error::new(other),
+    })?;
+    tracing::info!("master at {}, difficulty {:.0} ({work_bits})", pool.url(), work_bits.difficulty_f64());
+    for url in pool.handler_urls() {
+        tracing::info!("ann handler at {url}");
+    }
+    tracing::info!("mine on it with: pktmine ann -p ADDRESS {}", pool.url());
+
+    let (signal, signals) = mpsc::channel();
+    shutdown::on_signal(move || {
+        let _ = signal.send(());
+    })?;
+    let started = Instant::now();
+    let mut exit = Exit::Done;
+    loop {
+        let left = arguments.duration.map(|duration| duration.saturating_sub(started.elapsed()));
+        let wait = left.map_or(arguments.interval, |left| left.min(arguments.interval));
+        let over = match signals.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => left.is_some_and(|left| left <= wait),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
+        };
+        if let Err(error) = write(&pool.stats(), arguments.json) {
+            // Whoever read the statistics has gone: the pool is of no more use to them.
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                tracing::error!("cannot write statistics: {error}");
+                exit = Exit::Failed;
+            }
+            break;
+        }
+        if over {
+            break;
+        }
+    }
+    pool.shutdown();
+    Ok(exit)
+}
+
+/// A line of statistics.
+fn write(stats: &Stats, as_json: bool) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    if as_json {
+        serde_json::to_writer(&mut out, stats).map_err(io::Error::from)?;
+        writeln!(out)?;
+        return out.flush();
+    }
+    let total = &stats.total;
+    let refused: u64 = total.refused.values().map(|refused| refused.announcements).sum();
+    writeln!(
+        out,
+        "block {}  {}  {:.0} ann/s  accepted {}, duplicates {}, refused {refused}  queue {}  {} connections",
+        stats.tip_height,
+        scaled(total.encryptions_per_second.ten_seconds),
+        total.announcements_per_second.ten_seconds,
+        total.accepted,
+        total.duplicates,
+        stats.queued,
+        stats.connections,
+    )?;
+    out.flush()
+}
+
+/// Reads work bits in hexadecimal or decimal.
+fn parse_work_bits(text: &str) -> Result<WorkBits, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    let number = number.map_err(|_| "work bits are a number such as 0x20020000 or 537001984".to_owned())?;
+    WorkBits::new(number).map_err(|error| error.to_string())
+}
+
+/// Reads a signing key.
+fn parse_key(text: &str) -> Result<[u8; 32], String> {
+    let mut key = [0; 32];
+    hex::decode_to_slice(text, &mut key).map_err(|_| "a signing key is 64 hexadecimal digits".to_owned())?;
+    Ok(key)
+}

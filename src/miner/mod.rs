@@ -1,0 +1,512 @@
+//! The miner: puts the boxes together.
+//!
+//! One thread, the loop, owns the three state machines (pools, scheduler, uploader), the backends and the clock.
+//! It waits for messages, hands them to the machine that they are for, and carries out what the machines answer.
+//! All that blocks runs elsewhere and comes back as a message: HTTP requests and validation on [`Workers`],
+//! mining on the backends' own threads, signals on theirs.
+
+mod workers;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use kernels::{Invalid, Validator};
+use url::Url;
+
+use self::workers::Workers;
+use crate::{
+    backend::{Backend, BackendEvent, Counters, Sink, cpu},
+    pool::{self, Fetcher, Pools},
+    report::{Format, Phase, Reporter, Status},
+    scheduler::{self, CancelPolicy, Scheduler},
+    upload::{self, Ledger, Uploader},
+    values::{BackendId, Moment, PoolId},
+};
+
+/// How long uploads may go on after mining has stopped, unless tests say otherwise.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long a master may take to answer, unless tests say otherwise.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two samples of the rates.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// How long a backend may take to stop its rounds before the miner goes on without waiting for it.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Messages handled before the clock is looked at again.
+const MESSAGES_AT_ONCE: usize = 1000;
+
+/// Requests to masters at one time.
+const FETCHES: usize = 16;
+
+/// Uploads at one time, over all handlers. More wait their turn: that is some GiB of bodies at the most.
+const POSTS: usize = 1024;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Masters, the leading one first.
+    pub pools: Vec<Url>,
+    /// How masters are asked.
+    pub pool: pool::Settings,
+    /// How long a master may take to answer.
+    pub fetch_timeout: Duration,
+    /// How announcements are handed in.
+    pub upload: upload::Settings,
+    /// What becomes of work on a block when there is a new one.
+    pub cancel: CancelPolicy,
+    /// The CPU backend.
+    pub cpu: cpu::Settings,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// How long uploads may go on after mining has stopped.
+    pub drain: Duration,
+    /// Time between two status lines.
+    pub interval: Duration,
+    /// What status lines look like; `None`: there are none, and no totals.
+    pub format: Option<Format>,
+}
+
+/// Why mining failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MinerError {
+    /// The CPU backend cannot start.
+    #[error(transparent)]
+    Cpu(#[from] cpu::StartError),
+    /// No backend is left.
+    #[error("no backend is left that mines; the log above says why")]
+    NoBackend,
+    /// Not one job in all the time.
+    #[error("nothing was mined, since no pool ever gave work: {0}")]
+    NoWork(String),
+}
+
+/// What other threads tell the loop.
+enum Message {
+    Backend(BackendEvent),
+    Fetched { request: u64, result: Result<Vec<u8>, pool::FetchError> },
+    Answered { request: u64, outcome: upload::PostOutcome },
+    Checked { check: u64, verdicts: Vec<Result<(), Invalid>> },
+    Stop,
+}
+
+/// A miner that is ready to start.
+pub struct Miner {
+    settings: Settings,
+    backends: Vec<Box<dyn Backend>>,
+    sender: Sender<Message>,
+    messages: Receiver<Message>,
+}
+
+/// Asks a miner to stop, from any thread.
+#[derive(Clone)]
+pub struct Stopper(Sender<Message>);
+
+impl Stopper {
+    /// The first time it stops mining and hands in what was found; the second time it ends everything.
+    pub fn stop(&self) {
+        // A miner that has ended already needs no telling.
+        let _ = self.0.send(Message::Stop);
+    }
+}
+
+impl Miner {
+    /// Starts the backends and has them prove themselves.
+    ///
+    /// # Errors
+    /// If a backend cannot start.
+    pub fn new(settings: Settings) -> Result<Self, MinerError> {
+        let (sender, messages) = mpsc::channel();
+        let to_loop = sender.clone();
+        let sink: Sink = Arc::new(move |event| {
+            // The loop is gone only when the process is about to end.
+            let _ = to_loop.send(Message::Backend(event));
+        });
+        let backends: Vec<Box<dyn Backend>> =
+            vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu, sink)?)];
+        Ok(Self { settings, backends, sender, messages })
+    }
+
+    /// What stops it.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.sender.clone())
+    }
+
+    /// Mines until the time is over, it is asked to stop, or nothing is left that mines. Returns where every
+    /// announcement went.
+    ///
+    /// # Errors
+    /// If there was nothing to mine, or nothing left to mine with.
+    pub fn run(self) -> Result<Ledger, MinerError> {
+        Loop::new(self.settings, self.backends, self.sender).run(&self.messages)
+    }
+}
+
+/// The loop's state.
+struct Loop {
+    started: Instant,
+    settings: Settings,
+    pools: Pools,
+    leader: PoolId,
+    scheduler: Scheduler,
+    uploader: Uploader,
+    backends: Vec<Slot>,
+    reporter: Reporter,
+    shell: Shell,
+    stage: Stage,
+    next_status: Moment,
+    next_sample: Moment,
+    /// How often it was asked to stop.
+    stops: u32,
+    /// Nobody reads stdout any more, or it cannot be written to.
+    output_lost: bool,
+}
+
+/// A backend's place. It is empty once the backend has failed; the name and the last counters stay.
+struct Slot {
+    name: String,
+    backend: Option<Box<dyn Backend>>,
+    counters: Counters,
+}
+
+/// How far the miner is. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Mining,
+    /// Backends have been told to stop. Goes on when they have, or at this moment.
+    Stopping(Moment),
+    /// Uploads go on until this moment.
+    Draining(Moment),
+    Done,
+}
+
+impl Loop {
+    fn new(settings: Settings, backends: Vec<Box<dyn Backend>>, sender: Sender<Message>) -> Self {
+        let infos: Vec<_> = backends.iter().map(|backend| backend.info().clone()).collect();
+        for info in &infos {
+            tracing::info!("mining on {}: {}", info.name, info.description);
+        }
+        let slot = |backend: Box<dyn Backend>| Slot {
+            name: backend.info().name.clone(),
+            backend: Some(backend),
+            counters: Counters::default(),
+        };
+        let names: Vec<_> = settings.pools.iter().map(Url::to_string).collect();
+        let pools = Pools::new(settings.pools.clone(), settings.pool.clone());
+        Self {
+            started: Instant::now(),
+            leader: pools.leader(),
+            pools,
+            scheduler: Scheduler::new(&infos, settings.cancel, fastrand::u32(..)),
+            uploader: Uploader::new(&names, backends.len(), settings.upload.clone()),
+            reporter: Reporter::new(settings.format, Moment::ZERO),
+            backends: backends.into_iter().map(slot).collect(),
+            shell: Shell::new(sender, &settings),
+            stage: Stage::Mining,
+            next_status: settings.interval,
+            next_sample: Moment::ZERO,
+            stops: 0,
+            output_lost: false,
+            settings,
+        }
+    }
+
+    fn run(mut self, messages: &Receiver<Message>) -> Result<Ledger, MinerError> {
+        self.reporter.write_legend();
+        while self.stage != Stage::Done {
+            self.pools(pool::Event::Tick);
+            self.upload(upload::Event::Tick);
+            self.report();
+            self.advance();
+            let now = self.now();
+            match messages.recv_timeout(self.next_wake().saturating_sub(now)) {
+                Ok(message) => {
+                    self.message(message);
+                    for message in messages.try_iter().take(MESSAGES_AT_ONCE) {
+                        self.message(message);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the shell holds a sender"),
+            }
+        }
+        self.finish()
+    }
+
+    fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    /// When something is to be done though no message comes.
+    fn next_wake(&self) -> Moment {
+        let machines = [self.pools.next_wake(), self.uploader.next_wake()].into_iter().flatten();
+        let end = match self.stage {
+            Stage::Mining => self.settings.duration,
+            Stage::Stopping(end) | Stage::Draining(end) => Some(end),
+            Stage::Done => Some(Moment::ZERO),
+        };
+        machines.chain(end).chain([self.next_status, self.next_sample]).min().unwrap_or_default()
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Backend(BackendEvent::Found { backend, found_total, announcements }) => {
+                if let Some(first) = announcements.first() {
+                    self.reporter.found(announcements.len(), &first.job);
+                }
+                self.upload(upload::Event::Found { backend, found_total, announcements });
+            }
+            Message::Backend(BackendEvent::Ended { backend, round }) => {
+                self.schedule(scheduler::Event::Ended { backend, round });
+            }
+            Message::Backend(BackendEvent::Failed { backend, error }) => self.lose_backend(backend, &error),
+            Message::Fetched { request, result } => self.pools(pool::Event::Fetched { request, result }),
+            Message::Answered { request, outcome } => {
+                self.upload(upload::Event::Answered { request, outcome })
+            }
+            Message::Checked { check, verdicts } => self.upload(upload::Event::Checked { check, verdicts }),
+            Message::Stop => self.asked_to_stop(),
+        }
+    }
+
+    /// The first time mining stops, the second time everything ends.
+    fn asked_to_stop(&mut self) {
+        self.stops += 1;
+        match (self.stops, self.stage) {
+            (1, Stage::Mining) => {
+                tracing::info!(
+                    "stopping: handing in what was found, for {} s at most (Ctrl-C again to leave at once)",
+                    self.settings.drain.as_secs()
+                );
+                self.stop();
+            }
+            (1, _) => tracing::info!("stopping already (Ctrl-C again to leave at once)"),
+            _ => self.stage = Stage::Done,
+        }
+    }
+
+    /// Stops mining; what was found is handed in still.
+    fn stop(&mut self) {
+        if self.stage == Stage::Mining {
+            self.stage = Stage::Stopping(self.now() + STOP);
+            self.schedule(scheduler::Event::Pause);
+        }
+    }
+
+    /// Goes from stage to stage when the time has come.
+    fn advance(&mut self) {
+        let now = self.now();
+        if self.stage == Stage::Mining {
+            let over = self.settings.duration.is_some_and(|duration| now >= duration);
+            if over || self.output_lost || !self.scheduler.has_backends() {
+                self.stop();
+            }
+        }
+        if let Stage::Stopping(end) = self.stage
+            && (self.scheduler.rounds_held() == 0 || now >= end)
+        {
+            self.stage = Stage::Draining(now + self.settings.drain);
+            self.upload(upload::Event::Drain);
+        }
+        if let Stage::Draining(end) = self.stage
+            && (self.uploader.is_idle() || now >= end)
+        {
+            self.stage = Stage::Done;
+        }
+    }
+
+    fn finish(mut self) -> Result<Ledger, MinerError> {
+        self.upload(upload::Event::Finish);
+        let status = self.status();
+        if let Err(error) = self.reporter.write_totals(&status) {
+            tracing::debug!("cannot write the totals: {error}");
+        }
+        if !self.scheduler.has_backends() {
+            return Err(MinerError::NoBackend);
+        }
+        if self.scheduler.job().is_none() && self.stops == 0 && !self.output_lost {
+            let reason = self.pools.last_error(self.pools.leader()).unwrap_or("it did not answer in time");
+            return Err(MinerError::NoWork(reason.to_owned()));
+        }
+        Ok(status.ledger)
+    }
+
+    fn status(&mut self) -> Status {
+        for slot in &mut self.backends {
+            if let Some(backend) = &slot.backend {
+                slot.counters = backend.counters();
+            }
+        }
+        let backends = self.backends.iter().map(|slot| (slot.name.clone(), slot.counters)).collect();
+        let phase = match self.stage {
+            Stage::Mining => Phase::Mining,
+            Stage::Stopping(_) | Stage::Draining(_) => Phase::Draining,
+            Stage::Done => Phase::Done,
+        };
+        let job = self.scheduler.job().map(|job| &**job);
+        self.reporter.status(self.now(), phase, job, backends, self.uploader.snapshot())
+    }
+
+    fn report(&mut self) {
+        let now = self.now();
+        if now < self.next_sample && now < self.next_status {
+            return;
+        }
+        self.next_sample = now + SAMPLE;
+        let status = self.status();
+        self.reporter.sample(&status);
+        if now >= self.next_status {
+            self.next_status = now + self.settings.interval;
+            let status = self.status();
+            if let Err(error) = self.reporter.write_status(&status)
+                && !self.output_lost
+            {
+                self.output_lost = true;
+                tracing::warn!("stopping: stdout cannot be written to ({error})");
+            }
+        }
+    }
+
+    fn pools(&mut self, event: pool::Event) {
+        for effect in self.pools.handle(event, self.now()) {
+            match effect {
+                pool::Effect::Fetch(fetch) => self.shell.fetch(fetch),
+                pool::Effect::View { pool, view } => {
+                    if pool == self.pools.leader() {
+                        self.schedule(scheduler::Event::View(view.clone()));
+                    }
+                    self.upload(upload::Event::View { pool, view });
+                }
+                pool::Effect::Mine(job) => {
+                    tracing::info!(
+                        "mining on block {} ({}), work bits {}, difficulty {:.0}",
+                        job.parent_height,
+                        job.parent_hash,
+                        job.work_bits,
+                        job.work_bits.difficulty_f64()
+                    );
+                    if self.stage == Stage::Mining {
+                        self.schedule(scheduler::Event::Mine(Some(job)));
+                    }
+                }
+                pool::Effect::Note(notice) => notice.log(),
+            }
+        }
+        let leader = self.pools.leader();
+        if leader != self.leader {
+            self.leader = leader;
+            if let Some(view) = self.pools.view(leader) {
+                self.schedule(scheduler::Event::View(view.clone()));
+            }
+        }
+    }
+
+    fn schedule(&mut self, event: scheduler::Event) {
+        for effect in self.scheduler.handle(event) {
+            match effect {
+                scheduler::Effect::Start { backend, rounds } => {
+                    if let Some(backend) = &mut self.backends[backend.0].backend {
+                        backend.start(rounds);
+                    }
+                }
+                scheduler::Effect::Cancel { backend, rounds, reach } => {
+                    if let Some(backend) = &mut self.backends[backend.0].backend {
+                        backend.cancel(&rounds, reach);
+                    }
+                }
+                scheduler::Effect::Note(notice) => notice.log(),
+            }
+        }
+    }
+
+    fn upload(&mut self, event: upload::Event) {
+        for effect in self.uploader.handle(event, self.now()) {
+            match effect {
+                upload::Effect::Post(post) => self.shell.post(post),
+                upload::Effect::Check(check) => self.shell.check(check),
+                upload::Effect::TargetRefused { pool, work_bits } => {
+                    self.pools(pool::Event::TargetRefused { pool, work_bits });
+                }
+                upload::Effect::BackendErred { backend, verdict } => {
+                    let error = format!("it found an announcement that does not validate: {verdict}");
+                    self.lose_backend(backend, &error);
+                }
+                upload::Effect::Note(notice) => notice.log(),
+            }
+        }
+    }
+
+    /// Stops a backend for good; the others go on.
+    fn lose_backend(&mut self, backend: BackendId, error: &str) {
+        let slot = &mut self.backends[backend.0];
+        let Some(lost) = slot.backend.take() else { return };
+        slot.counters = lost.counters();
+        tracing::error!("backend {} is stopped for good: {error}", slot.name);
+        // Dropping waits for the backend's threads, which may hang: that is not to hold up the loop.
+        self.shell.drop_elsewhere(lost);
+        self.schedule(scheduler::Event::Failed { backend });
+    }
+}
+
+/// Carries out what blocks, on threads of its own, and reports to the loop.
+struct Shell {
+    sender: Sender<Message>,
+    fetcher: Arc<Fetcher>,
+    fetches: Workers,
+    agent: ureq::Agent,
+    posts: Workers,
+    checks: Workers,
+    validator: Arc<Mutex<Validator>>,
+}
+
+impl Shell {
+    fn new(sender: Sender<Message>, settings: &Settings) -> Self {
+        Self {
+            sender,
+            fetcher: Arc::new(Fetcher::new(settings.pools.len()).with_timeout(settings.fetch_timeout)),
+            fetches: Workers::new("fetch", FETCHES),
+            agent: upload::http::agent(settings.upload.uploaders),
+            posts: Workers::new("upload", POSTS),
+            checks: Workers::new("check", 1),
+            validator: Arc::default(),
+        }
+    }
+
+    fn fetch(&self, fetch: pool::Fetch) {
+        let (fetcher, sender) = (self.fetcher.clone(), self.sender.clone());
+        self.fetches.run(move || {
+            let result = fetcher.fetch(&fetch);
+            let _ = sender.send(Message::Fetched { request: fetch.request, result });
+        });
+    }
+
+    fn post(&self, post: upload::Post) {
+        let (agent, sender) = (self.agent.clone(), self.sender.clone());
+        self.posts.run(move || {
+            let outcome = upload::http::post(&agent, &post);
+            let _ = sender.send(Message::Answered { request: post.request, outcome });
+        });
+    }
+
+    fn check(&self, check: upload::Check) {
+        let (validator, sender) = (self.validator.clone(), self.sender.clone());
+        self.checks.run(move || {
+            let mut validator = validator.lock().unwrap_or_else(PoisonError::into_inner);
+            let verdicts = check.announcements.iter();
+            let verdicts =
+                verdicts.map(|found| validator.validate(&found.announcement, &found.job.parent_hash.0));
+            let _ = sender.send(Message::Checked { check: check.check, verdicts: verdicts.collect() });
+        });
+    }
+
+    fn drop_elsewhere(&self, backend: Box<dyn Backend>) {
+        self.fetches.run(move || drop(backend));
+    }
+}

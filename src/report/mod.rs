@@ -1,0 +1,149 @@
+//! Counters → status lines and totals, for people or for machines.
+
+mod json;
+mod rates;
+mod text;
+
+use std::{io, time::Duration};
+
+pub use rates::{Rate, Rates, Sample, WINDOWS};
+pub use text::scaled;
+
+use crate::{
+    backend::Counters,
+    upload::Ledger,
+    values::{Job, Moment},
+};
+
+/// What status lines look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the miner is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It mines, or waits for work.
+    Mining,
+    /// It has stopped mining and hands in what it has.
+    Draining,
+    /// It is done.
+    Done,
+}
+
+/// The miner's state at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// When: since the miner started.
+    pub now: Moment,
+    /// What it is about.
+    pub phase: Phase,
+    /// What is mined.
+    pub job: Option<Job>,
+    /// Each backend's name and counters.
+    pub backends: Vec<(String, Counters)>,
+    /// Where every announcement is.
+    pub ledger: Ledger,
+    /// Rates over [`WINDOWS`].
+    pub rates: [Rate; 3],
+    /// The highest rate over the shortest window, in e/s.
+    pub highest: f64,
+    /// The sum of the difficulties of all announcements found.
+    pub work: f64,
+}
+
+/// Keeps rates and writes them down.
+pub struct Reporter {
+    format: Option<Format>,
+    rates: Rates,
+    work: f64,
+}
+
+impl Reporter {
+    /// A reporter that measures from `now` on. Without a format it writes nothing.
+    pub fn new(format: Option<Format>, now: Moment) -> Self {
+        Self { format, rates: Rates::new(now), work: 0.0 }
+    }
+
+    /// Takes note of announcements found for a job.
+    pub fn found(&mut self, announcements: usize, job: &Job) {
+        self.work += announcements as f64 * job.work_bits.difficulty_f64();
+    }
+
+    /// Takes note of the counters; to be called every second or so.
+    pub fn sample(&mut self, status: &Status) {
+        self.rates.push(
+            status.now,
+            Sample {
+                found: status.ledger.found_by.iter().sum(),
+                work: self.work,
+                hashes: status.backends.iter().map(|(_, counters)| counters.hashes).sum(),
+                uploaded: status.ledger.pools.iter().map(|pool| pool.bytes_uploaded).sum(),
+            },
+        );
+    }
+
+    /// Says in the log what a status line's columns are.
+    pub fn write_legend(&self) {
+        if self.format == Some(Format::Text) {
+            tracing::info!("{}", text::LEGEND);
+        }
+    }
+
+    /// The state that a status line tells, from what the miner knows of itself.
+    pub fn status(
+        &self,
+        now: Moment,
+        phase: Phase,
+        job: Option<&Job>,
+        backends: Vec<(String, Counters)>,
+        ledger: Ledger,
+    ) -> Status {
+        Status {
+            now,
+            phase,
+            job: job.cloned(),
+            backends,
+            ledger,
+            rates: WINDOWS.map(|window| self.rates.over(window)),
+            highest: self.rates.highest(),
+            work: self.work,
+        }
+    }
+
+    /// Writes a status line to stdout.
+    ///
+    /// # Errors
+    /// If nobody reads any more, or the disk is full.
+    pub fn write_status(&self, status: &Status) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        match self.format {
+            Some(Format::Text) => text::write_status(&mut out, status),
+            Some(Format::Json) => json::write_status(&mut out, status),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the totals to stdout, after mining has ended.
+    ///
+    /// # Errors
+    /// As [`write_status`](Self::write_status).
+    pub fn write_totals(&self, status: &Status) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        match self.format {
+            Some(Format::Text) => text::write_totals(&mut out, status),
+            Some(Format::Json) => json::write_totals(&mut out, status),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Seconds with as many digits as matter.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}

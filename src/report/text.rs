@@ -1,0 +1,207 @@
+//! Status lines and totals for people.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::Status;
+use crate::upload::Account;
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+const RATE: Style = Style::new().bold();
+
+/// What the columns of a status line are, said once at the start.
+pub const LEGEND: &str = "status lines: e/s and announcements/s over 10 s/60 s/15 min, upload, announcements \
+                          accepted/duplicate/rejected/stale/overflow/unknown, accepted of those handed in";
+
+/// One line, at most 80 columns wide for rates and counts of a desktop machine.
+pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let rates = &status.rates;
+    let encryptions = join(rates.map(|rate| rate.e_per_s), true);
+    let announcements = join(rates.map(|rate| rate.anns_per_s), false);
+    write!(
+        out,
+        "{RATE}{encryptions}{RATE:#}  {announcements} ann/s  {:.2} Mb/s",
+        rates[0].upload_mbit_per_s
+    )?;
+    match status.ledger.pools.as_slice() {
+        [pool] => writeln!(out, "  {}", Counts(pool))?,
+        pools => {
+            writeln!(out)?;
+            for pool in pools {
+                writeln!(out, "  {}  {}", pool.pool, Counts(pool))?;
+            }
+        }
+    }
+    out.flush()
+}
+
+/// The totals, with every loss and its cause.
+pub fn write_totals(out: &mut impl Write, status: &Status) -> io::Result<()> {
+    let found: u64 = status.ledger.found_by.iter().sum();
+    let time = status.now.as_secs_f64().max(1e-3);
+    writeln!(
+        out,
+        "\nmined {:.1} s: {found} announcements, {:.1} ann/s, {}, highest {}",
+        time,
+        found as f64 / time,
+        scaled(status.work / time),
+        scaled(status.highest),
+    )?;
+    for (name, counters) in &status.backends {
+        writeln!(
+            out,
+            "  {name}: found {}, hashed {} soft nonces, made {} items, ended {} rounds",
+            counters.found, counters.hashes, counters.items, counters.rounds
+        )?;
+    }
+    for pool in &status.ledger.pools {
+        writeln!(out, "{}", pool.pool)?;
+        let fates = [
+            ("accepted", pool.accepted),
+            ("duplicate", pool.duplicate),
+            ("rejected", pool.rejected),
+            ("stale", pool.stale),
+            ("overflow", pool.overflow),
+            ("unknown", pool.unknown),
+            ("unwanted", pool.unwanted),
+            ("queued", pool.queued),
+            ("in flight", pool.in_flight),
+        ];
+        let shown = fates.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
+        writeln!(out, "  found {} = {}", pool.found, shown.join(" + "))?;
+        if pool.told_late > 0 {
+            writeln!(
+                out,
+                "  {} of the accepted were handed in twice, since the first time was never answered",
+                pool.told_late
+            )?;
+        }
+        for ((fate, cause), count) in &pool.causes {
+            writeln!(out, "  {BAD}{fate} {count}{BAD:#}: {cause}")?;
+        }
+        if pool.queued > 0 {
+            writeln!(
+                out,
+                "  {BAD}left behind {}{BAD:#}: handlers did not take them before the end",
+                pool.queued
+            )?;
+        }
+        writeln!(out, "  goodrate {}", goodrate(pool))?;
+    }
+    out.flush()
+}
+
+/// The six counts of a status line and the goodrate.
+struct Counts<'a>(&'a Account);
+
+impl std::fmt::Display for Counts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Account { accepted, duplicate, rejected, stale, overflow, unknown, .. } = self.0;
+        let style = if rejected + overflow > 0 { BAD } else { GOOD };
+        write!(f, "{style}{accepted}/{duplicate}/{rejected}/{stale}/{overflow}/{unknown}{style:#}")?;
+        write!(f, " good {}", goodrate(self.0))
+    }
+}
+
+fn goodrate(pool: &Account) -> String {
+    // Rounded down, so that 100 % means all.
+    pool.goodrate().map_or_else(|| "-".into(), |rate| format!("{:.1}%", (rate * 1000.0).floor() / 10.0))
+}
+
+/// Three numbers with a common unit: those of e/s in thousands at least, as miners are used to.
+fn join(numbers: [f64; 3], encryptions: bool) -> String {
+    let (scale, unit) = if encryptions { unit(numbers[0]) } else { (1.0, "") };
+    let [a, b, c] = numbers.map(|number| three_digits(number / scale));
+    if encryptions { format!("{a}/{b}/{c} {unit}") } else { format!("{a}/{b}/{c}") }
+}
+
+/// A rate in e/s with its unit.
+pub fn scaled(rate: f64) -> String {
+    let (scale, unit) = unit(rate);
+    format!("{} {unit}", three_digits(rate / scale))
+}
+
+fn unit(rate: f64) -> (f64, &'static str) {
+    match rate {
+        r if r >= 1e10 => (1e9, "Ge/s"),
+        r if r >= 1e7 => (1e6, "Me/s"),
+        _ => (1e3, "Ke/s"),
+    }
+}
+
+fn three_digits(number: f64) -> String {
+    match number {
+        n if n >= 100.0 => format!("{n:.0}"),
+        n if n >= 10.0 => format!("{n:.1}"),
+        n => format!("{n:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        report::{Phase, Rate},
+        upload::{Cause, Fate, Ledger},
+    };
+
+    fn status(pools: Vec<Account>) -> Status {
+        let rate =
+            |e: f64| Rate { e_per_s: e, anns_per_s: e / 128.0, hashes_per_s: 0.0, upload_mbit_per_s: 2.31 };
+        Status {
+            now: std::time::Duration::from_secs(60),
+            phase: Phase::Done,
+            job: None,
+            backends: vec![("cpu".into(), crate::backend::Counters { found: 2810, ..Default::default() })],
+            ledger: Ledger { found_by: vec![2810], pools },
+            rates: [rate(36_100.0), rate(35_900.0), rate(350_000.0)],
+            highest: 37_000.0,
+            work: 2810.0 * 128.0,
+        }
+    }
+
+    fn text(write: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).expect("memory takes everything");
+        anstream::adapter::strip_str(&String::from_utf8(out).expect("UTF-8")).to_string()
+    }
+
+    #[test]
+    fn a_status_line_fits_into_eighty_columns() {
+        let account = Account { found: 2810, accepted: 2810, ..Account::default() };
+        let line = text(|out| write_status(out, &status(vec![account.clone()])));
+        assert_eq!(line, "36.1/35.9/350 Ke/s  282/280/2734 ann/s  2.31 Mb/s  2810/0/0/0/0/0 good 100.0%\n");
+        assert!(line.len() <= 80);
+    }
+
+    #[test]
+    fn each_pool_has_its_counts_where_there_are_several() {
+        let account = |pool: &str| Account { pool: pool.into(), found: 9, accepted: 9, ..Account::default() };
+        let lines = text(|out| write_status(out, &status(vec![account("http://a/"), account("http://b/")])));
+        assert_eq!(lines.lines().count(), 3);
+        assert!(lines.contains("  http://b/  9/0/0/0/0/0 good 100.0%"));
+    }
+
+    #[test]
+    fn totals_name_every_loss_with_its_cause() {
+        let causes = [((Fate::Stale, Cause::ParentTooOld), 10)].into();
+        let account =
+            Account { found: 2810, accepted: 2799, stale: 10, queued: 1, causes, ..Account::default() };
+        let totals = text(|out| write_totals(out, &status(vec![account.clone()])));
+        assert!(
+            totals.contains("found 2810 = accepted 2799 + duplicate 0 + rejected 0 + stale 10"),
+            "{totals}"
+        );
+        assert!(totals.contains("stale 10: parent block too old"), "{totals}");
+        assert!(totals.contains("left behind 1"), "{totals}");
+        assert!(totals.contains("goodrate 99.6%"), "{totals}");
+    }
+
+    #[test]
+    fn rates_are_told_in_thousands_at_least() {
+        let shown = [0.0, 999.0, 36_123.0, 9_999_000.0, 12_340_000.0, 5e10].map(scaled);
+        assert_eq!(shown, ["0.00 Ke/s", "1.00 Ke/s", "36.1 Ke/s", "9999 Ke/s", "12.3 Me/s", "50.0 Ge/s"]);
+    }
+}
