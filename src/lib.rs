@@ -17,6 +17,7 @@
 
 pub mod backend;
 pub mod cli;
+mod http;
 pub mod local_pool;
 pub mod miner;
 pub mod pool;

@@ -873,49 +873,13 @@ fn settings_that_make_no_sense_are_refused_with_what_would() {
     }
 }
 
-/// Run by hand: `cargo test --release --lib local_pool::tests::throughput -- --ignored --nocapture`.
+/// Both ends of the connections are in this process: more would need more open files than many systems allow.
 #[test]
-#[ignore = "measures, and takes some seconds"]
-fn throughput() {
-    let pool = start(Settings {
-        validator: ValidatorFactory::new(|| |_: &Announcement, _: &Hash32| Ok(())),
-        ..settings()
-    });
-    for size in [1, 16, 1024] {
-        let (before, started) = (pool.stats().total, Instant::now());
-        thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let agent = agent();
-                    while started.elapsed() < Duration::from_secs(3) {
-                        let mut request = agent.post(pool.handler_urls()[0].as_str());
-                        for (name, value) in usual(PARENT) {
-                            request = request.header(name, value);
-                        }
-                        let mut response = request.send(&plain(size)[..]).unwrap();
-                        response.body_mut().read_to_string().unwrap();
-                    }
-                });
-            }
-        });
-        let (after, seconds) = (pool.stats().total, started.elapsed().as_secs_f64());
-        let rate = |count: u64| count as f64 / seconds;
-        println!(
-            "batches of {size}: {:.0} batches/s, {:.0} announcements/s",
-            rate(after.batches - before.batches),
-            rate(after.accepted - before.accepted)
-        );
-    }
-}
-
-/// Run by hand: both ends of the connections are in this process, so that it needs 16,100 open files.
-#[test]
-#[ignore = "needs more open files than many systems allow"]
-fn eight_thousand_connections_are_served_at_once() {
+fn hundreds_of_connections_are_served_at_once() {
     let pool = start(settings());
     let url = &pool.handler_urls()[0];
-    let mut streams: Vec<TcpStream> = (0..8000).map(|_| connect(url).unwrap()).collect();
-    wait_until("accepting", || pool.stats().connections == 8000);
+    let mut streams: Vec<TcpStream> = (0..400).map(|_| connect(url).unwrap()).collect();
+    wait_until("accepting", || pool.stats().connections == 400);
     let headers: String = usual(PARENT).iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     for stream in &mut streams {
         write!(stream, "POST /submit HTTP/1.1\r\nhost: pool\r\ncontent-length: 1024\r\n{headers}\r\n")
@@ -929,5 +893,5 @@ fn eight_thousand_connections_are_served_at_once() {
         assert_eq!(&start, b"HTTP/1.1 200");
     }
     let stats = pool.stats();
-    assert_eq!((stats.total.accepted, stats.connections), (8000, 8000));
+    assert_eq!((stats.total.accepted, stats.connections), (400, 400));
 }

@@ -393,7 +393,7 @@ impl Loop {
                         job.work_bits.difficulty_f64()
                     );
                     if self.stage == Stage::Mining {
-                        self.schedule(scheduler::Event::Mine(Some(job)));
+                        self.schedule(scheduler::Event::Mine(job));
                     }
                 }
                 pool::Effect::Note(notice) => notice.log(),

@@ -9,10 +9,13 @@ use ureq::{
     Agent, Body,
     http::{Response, StatusCode, header},
 };
-use url::{Host, Url};
+use url::Url;
 
 use super::Fetch;
-use crate::protocol::headers;
+use crate::{
+    http::{client, is_loopback},
+    protocol::headers,
+};
 
 /// Redirects followed before giving up.
 const REDIRECTS_MAX: usize = 5;
@@ -85,15 +88,8 @@ pub struct Fetcher {
 impl Fetcher {
     /// A fetcher for that many pools, each with a session id of its own.
     pub fn new(pools: usize) -> Self {
-        let config = Agent::config_builder()
-            .user_agent(concat!("pktmine ", env!("CARGO_PKG_VERSION")))
-            .http_status_as_error(false)
-            // Followed here instead, within the same host only.
-            .max_redirects(0)
-            .max_response_header_size(16 << 10)
-            .build();
         Self {
-            agent: config.into(),
+            agent: client().build().into(),
             sessions: (0..pools).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect(),
             timeout: TIMEOUT,
         }
@@ -115,6 +111,7 @@ impl Fetcher {
         for _ in 0..=REDIRECTS_MAX {
             let mut response = self.get(&url, session, deadline).map_err(|e| self.error(&fetch.url, e))?;
             if is_redirect(response.status()) {
+                // Followed here and not by the client: within the same host only.
                 // Read to its end, or else the connection could not be used again.
                 let _ = read(&mut response, 16 << 10);
                 url = redirected(&url, &response)
@@ -206,15 +203,6 @@ fn redirected(from: &Url, response: &Response<Body>) -> Result<Url, String> {
         return Err(shown(&to).chars().take(200).collect());
     }
     Ok(to)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 #[cfg(test)]

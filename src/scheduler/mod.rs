@@ -24,8 +24,8 @@ pub enum CancelPolicy {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// There is another job, or none any more.
-    Mine(Option<Job>),
+    /// There is another job.
+    Mine(Job),
     /// The leading pool says something else than before.
     View(PoolView),
     /// A backend holds a round no longer.
@@ -141,7 +141,7 @@ impl Scheduler {
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Mine(job) => {
-                self.job = job.map(Arc::new);
+                self.job = Some(Arc::new(job));
                 let mut effects = self.cancel_replaced();
                 effects.extend(self.top_up());
                 effects
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn every_backend_is_given_as_many_rounds_as_it_wants_to_hold() {
         let mut scheduler = Scheduler::new(&[backend(2, 1), backend(16, 64)], CancelPolicy::Now, 7);
-        assert_eq!(scheduler.handle(Event::Mine(Some(job(1, 100)))).len(), 2);
+        assert_eq!(scheduler.handle(Event::Mine(job(1, 100))).len(), 2);
         assert_eq!(scheduler.rounds_held(), 18);
         let more = scheduler.handle(Event::Ended { backend: BackendId(1), round: 5 });
         assert_eq!(started(&more).len(), 1);
@@ -316,7 +316,7 @@ mod tests {
             Scheduler::new(&[backend(3, 5), backend(4, 64)], CancelPolicy::Now, u32::MAX - 50);
         let mut seen = HashSet::new();
         for id in 0..50 {
-            for round in started(&scheduler.handle(Event::Mine(Some(job(id, 100))))) {
+            for round in started(&scheduler.handle(Event::Mine(job(id, 100)))) {
                 for nonce in round.hard_nonces.iter() {
                     assert!(seen.insert(nonce), "hard nonce {nonce} twice");
                 }
@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn a_new_job_stops_the_old_one_and_starts_at_once() {
         let mut scheduler = Scheduler::new(&[backend(2, 1)], CancelPolicy::Now, 0);
-        scheduler.handle(Event::Mine(Some(job(1, 100))));
-        let effects = scheduler.handle(Event::Mine(Some(job(2, 101))));
+        scheduler.handle(Event::Mine(job(1, 100)));
+        let effects = scheduler.handle(Event::Mine(job(2, 101)));
         assert_eq!(cancelled(&effects), [(0, Reach::Running), (1, Reach::Running)]);
         assert!(started(&effects).iter().all(|round| round.job.id == 2));
         assert_eq!(started(&effects).len(), 2);
@@ -340,8 +340,8 @@ mod tests {
     #[test]
     fn with_finish_rounds_end_while_handlers_take_their_parent_and_no_longer() {
         let mut scheduler = Scheduler::new(&[backend(2, 1)], CancelPolicy::Finish, 0);
-        scheduler.handle(Event::Mine(Some(job(1, 100))));
-        let effects = scheduler.handle(Event::Mine(Some(job(2, 101))));
+        scheduler.handle(Event::Mine(job(1, 100)));
+        let effects = scheduler.handle(Event::Mine(job(2, 101)));
         assert_eq!(cancelled(&effects), [(0, Reach::Waiting), (1, Reach::Waiting)]);
         assert_eq!(started(&effects), [], "both old rounds may still run");
         let next = scheduler.handle(Event::Ended { backend: BackendId(0), round: 0 });
@@ -357,8 +357,8 @@ mod tests {
         for gone in [view(100, vec![other]), view(99, vec![])] {
             for view_first in [true, false] {
                 let mut scheduler = Scheduler::new(&[backend(1, 1)], CancelPolicy::Finish, 0);
-                scheduler.handle(Event::Mine(Some(job(1, 100))));
-                let mut events = [Event::View(gone.clone()), Event::Mine(Some(job(2, 99)))];
+                scheduler.handle(Event::Mine(job(1, 100)));
+                let mut events = [Event::View(gone.clone()), Event::Mine(job(2, 99))];
                 if !view_first {
                     events.reverse();
                 }
@@ -371,17 +371,17 @@ mod tests {
     #[test]
     fn the_newest_job_is_mined_even_where_handlers_would_not_take_it_at_the_moment() {
         let mut scheduler = Scheduler::new(&[backend(1, 1)], CancelPolicy::Now, 0);
-        scheduler.handle(Event::Mine(Some(job(1, 100))));
+        scheduler.handle(Event::Mine(job(1, 100)));
         assert_eq!(scheduler.handle(Event::View(view(99, vec![]))), []);
     }
 
     #[test]
     fn a_backend_that_failed_gets_nothing_any_more_and_the_others_go_on() {
         let mut scheduler = Scheduler::new(&[backend(2, 1), backend(2, 1)], CancelPolicy::Now, 0);
-        scheduler.handle(Event::Mine(Some(job(1, 100))));
+        scheduler.handle(Event::Mine(job(1, 100)));
         scheduler.handle(Event::Failed { backend: BackendId(0) });
         assert!(scheduler.has_backends());
-        let effects = scheduler.handle(Event::Mine(Some(job(2, 101))));
+        let effects = scheduler.handle(Event::Mine(job(2, 101)));
         assert!(effects.iter().all(|effect| match effect {
             Effect::Start { backend, .. } | Effect::Cancel { backend, .. } => backend.0 == 1,
             Effect::Note(_) => false,
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn a_pause_stops_everything_and_resuming_starts_it_again() {
         let mut scheduler = Scheduler::new(&[backend(2, 1)], CancelPolicy::Now, 0);
-        scheduler.handle(Event::Mine(Some(job(1, 100))));
+        scheduler.handle(Event::Mine(job(1, 100)));
         assert_eq!(cancelled(&scheduler.handle(Event::Pause)).len(), 2);
         assert_eq!(scheduler.handle(Event::Ended { backend: BackendId(0), round: 0 }), []);
         assert_eq!(started(&scheduler.handle(Event::Resume)).len(), 2);

@@ -140,6 +140,9 @@ pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
         // A wrong path or method, a redirect, a crowd: the batch is not to blame.
         401 | 404 | 405 | 408 | 429 => Outcome::Kept(Trouble::Status(status, text)),
         400..=499 => refused(text),
+        // A failure inside the handler, or of a proxy before it, may have come after the batch was taken. A 503
+        // comes before anything is done.
+        500 | 502 | 504..=599 => Outcome::Unclear(Trouble::Status(status, text)),
         _ => Outcome::Kept(Trouble::Status(status, text)),
     }
 }
@@ -226,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_handler_in_trouble_keeps_the_batch() {
-        for status in [301, 302, 307, 308, 401, 404, 405, 408, 429, 500, 502, 503, 504, 599] {
+        for status in [301, 302, 307, 308, 401, 404, 405, 408, 429, 503] {
             assert!(matches!(answer(status, "x"), Outcome::Kept(Trouble::Status(..))), "{status}");
         }
         assert_eq!(error(503, "overloaded"), Outcome::Kept(Trouble::Status(503, "overloaded".into())));
@@ -241,6 +244,13 @@ mod tests {
         assert_eq!(interpret(&PostOutcome::TimedOut), Outcome::Unclear(Trouble::TimedOut));
         let broken = interpret(&PostOutcome::Broken("reset".into()));
         assert_eq!(broken, Outcome::Unclear(Trouble::Broken("reset".into())));
+    }
+
+    #[test]
+    fn a_failure_inside_a_handler_may_have_come_after_it_took_the_batch() {
+        for status in [500, 502, 504, 599] {
+            assert!(matches!(answer(status, "x"), Outcome::Unclear(Trouble::Status(..))), "{status}");
+        }
     }
 
     #[test]

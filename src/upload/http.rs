@@ -10,7 +10,11 @@ use kernels::Announcement;
 use ureq::{Agent, Error, SendBody};
 
 use super::{Post, PostOutcome};
-use crate::{protocol::headers, values::Found};
+use crate::{
+    http::{client, is_loopback},
+    protocol::headers,
+    values::Found,
+};
 
 /// How much of an answer is read; an answer of the protocol has some 400 bytes.
 const ANSWER_BYTES: u64 = 64 << 10;
@@ -19,15 +23,11 @@ const ANSWER_BYTES: u64 = 64 << 10;
 ///
 /// Redirects are never followed: announcements go where the pool's list says.
 pub fn agent(uploaders: usize) -> Agent {
-    Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
+    client()
         .max_idle_connections(uploaders.max(1) * 16)
         .max_idle_connections_per_host(uploaders.max(1))
         // Longer than it takes to fill a batch on a slow machine.
         .max_idle_age(Duration::from_secs(60))
-        .user_agent(concat!("pktmine ", env!("CARGO_PKG_VERSION")))
         .build()
         .into()
 }
@@ -35,7 +35,7 @@ pub fn agent(uploaders: usize) -> Agent {
 /// Posts a batch and waits for the answer, for at most `post.timeout`.
 pub fn post(agent: &Agent, post: &Post) -> PostOutcome {
     let mut body = Body::new(&post.batch.announcements);
-    let result = agent
+    let request = agent
         .post(post.url.as_str())
         .header(headers::PAY_TO, post.pay_to.to_string())
         .header(headers::SOFT_VERSION, "1")
@@ -44,9 +44,9 @@ pub fn post(agent: &Agent, post: &Post) -> PostOutcome {
         .header("content-type", "application/octet-stream")
         .header("content-length", (post.batch.len() * Announcement::LEN).to_string())
         .config()
-        .timeout_global(Some(post.timeout))
-        .build()
-        .send(SendBody::from_reader(&mut body));
+        .timeout_global(Some(post.timeout));
+    let request = if is_loopback(&post.url) { request.proxy(None) } else { request };
+    let result = request.build().send(SendBody::from_reader(&mut body));
     let mut response = match result {
         Ok(response) => response,
         // A handler takes a batch as a whole: one that lacks its end cannot have been taken, whatever went wrong.

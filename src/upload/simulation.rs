@@ -360,7 +360,7 @@ impl World {
         let soon = self.now + seconds(self.rng.f64());
         let late = self.now + self.settings.timeout;
         let faulty = !self.healed && self.rng.u32(..100) < self.plan.faults;
-        let fault = if !faulty { 0 } else { self.rng.u32(1..if self.plan.unclear { 12 } else { 6 }) };
+        let fault = if !faulty { 0 } else { self.rng.u32(1..if self.plan.unclear { 14 } else { 6 }) };
         let answer = |status, body: &str| PostOutcome::Answer { status, body: body.into() };
         let (moment, outcome) = match fault {
             0 => {
@@ -368,7 +368,7 @@ impl World {
                 (soon, answer(status, &body))
             }
             1 => (soon, answer(503, r#"{"warn":[],"error":["overloaded"],"result":null}"#)),
-            2 => (soon, answer(500, "<html>")),
+            2 => (soon, answer(503, "<html>")),
             3 => (soon, answer(400, r#"{"warn":[],"error":["server not ready"],"result":null}"#)),
             4 => (soon, answer(429, "")),
             5 => (soon, PostOutcome::NotSent("refused".into())),
@@ -376,11 +376,13 @@ impl World {
             6 => (late, PostOutcome::TimedOut),
             7 => (soon, PostOutcome::Broken("reset".into())),
             8 => (soon, answer(200, "garbage")),
+            9 => (soon, answer(500, "<html>")),
             _ => {
                 let (status, body) = self.submit(pool, &url, &batch);
                 match fault {
-                    9 => (late, PostOutcome::TimedOut),
-                    10 => (soon, PostOutcome::Broken("reset".into())),
+                    10 => (late, PostOutcome::TimedOut),
+                    11 => (soon, PostOutcome::Broken("reset".into())),
+                    12 => (soon, answer(502, "<html>")),
                     _ if status == 200 => (soon, answer(200, &body[..body.len() / 2])),
                     _ => (soon, answer(status, &body)),
                 }

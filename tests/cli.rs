@@ -1,0 +1,319 @@
+//! The command line as a user types it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+fn pktmine(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pktmine"));
+    command.args(arguments).env_remove("RUST_LOG").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    pktmine(arguments).output().expect("the command starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// The sum of all fates of a pool's account.
+fn fates(pool: &Value) -> u64 {
+    let names = "accepted duplicate rejected stale overflow unknown unwanted queued in_flight";
+    names.split(' ').map(|name| pool[name].as_u64().expect("a count")).sum()
+}
+
+fn vectors(name: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
+    serde_json::from_slice(&fs::read(path).expect("the vectors are there")).expect("JSON")
+}
+
+/// Sends a signal to a process.
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(status.expect("kill exists").success());
+}
+
+/// A process that is killed when the test ends, however it ends.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the command starts"))
+    }
+
+    fn wait(mut self, limit: Duration) -> (Option<i32>, String, String) {
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = self.0.try_wait().expect("it is our child") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end within {limit:?}");
+            thread::sleep(Duration::from_millis(20));
+        };
+        let mut text = (String::new(), String::new());
+        if let Some(mut stdout) = self.0.stdout.take() {
+            stdout.read_to_string(&mut text.0).expect("UTF-8");
+        }
+        if let Some(mut stderr) = self.0.stderr.take() {
+            stderr.read_to_string(&mut text.1).expect("UTF-8");
+        }
+        (status.code(), text.0, text.1)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn without_a_pool_it_mines_against_its_own_and_the_totals_add_up() {
+    let output = output(&["ann", "--duration", "12s", "--json", "--interval", "2s"]);
+    let log = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains("mining against a pool of our own"), "{log}");
+    let lines = json_lines(&output);
+    assert!(lines.len() >= 5, "a status line every two seconds: {lines:?}");
+    assert!(lines[..lines.len() - 1].iter().all(|line| line["event"] == "status"));
+    let totals = lines.last().expect("there are lines");
+    assert_eq!((&totals["event"], &totals["phase"]), (&"totals".into(), &"done".into()));
+    let pool = &totals["pools"][0];
+    let found = pool["found"].as_u64().expect("a count");
+    assert!(found > 0);
+    assert_eq!((fates(pool), &pool["accepted"]), (found, &found.into()), "{pool}");
+    assert_eq!(totals["backends"][0]["found"], found);
+    assert!(log.contains(&format!("counted {found} accepted announcements, the miner {found}")), "{log}");
+}
+
+#[test]
+fn a_pipe_gets_plain_lines_with_the_unit_that_scripts_look_for() {
+    let arguments = ["ann", "--duration", "5s", "--interval", "1s", "--difficulty", "2"];
+    let output = output(&arguments);
+    let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
+    assert!(!text.contains('\x1b'), "no colour in a pipe");
+    assert!(text.lines().filter(|line| line.contains(" Ke/s  ")).count() >= 3, "{text}");
+    assert!(text.contains("goodrate 100.0%"), "{text}");
+    let forced = pktmine(&arguments).args(["--color", "always"]).output().expect("the command starts");
+    assert!(String::from_utf8_lossy(&forced.stdout).contains("\x1b["), "colour where it is asked for");
+}
+
+#[test]
+fn a_closed_pipe_ends_mining_without_complaint() {
+    let mut child = Process::start(
+        pktmine(&["ann", "--interval", "500ms", "--difficulty", "2"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let mut line = String::new();
+    BufReader::new(child.0.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let (code, _, log) = child.wait(Duration::from_secs(20));
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("it can be written");
+        path.display().to_string()
+    };
+    let unknown_key = file("unknown.json", r#"{"pools": ["http://127.0.0.1:1"], "colour": 3}"#);
+    let not_json = file("not.json", "pools = 3");
+    for (arguments, expected) in [
+        (vec!["ann", "http://127.0.0.1:1"], "who is to be paid?"),
+        (vec!["ann", "-p", "me", "127.0.0.1"], "is not a pool's address"),
+        (vec!["ann", "-p", "me", "ftp://127.0.0.1"], "must begin with http:// or https://"),
+        (vec!["ann", "-p", "not an address!", "http://127.0.0.1:1"], "invalid payto"),
+        (vec!["ann", "-t", "0"], "-t"),
+        (vec!["ann", "--duration", "soon"], "try 90s"),
+        (vec!["ann", "--difficulty", "2", "-p", "me", "http://127.0.0.1:1"], "cannot be used with"),
+        (vec!["ann", "-c", &unknown_key], "unknown field `colour`"),
+        (vec!["ann", "-c", &not_json], "not.json"),
+        (vec!["ann", "--backend", "abacus"], "possible values"),
+        (vec!["pool", "--work-bits", "0"], "can never be met"),
+        (vec!["pool", "--handlers", "100000"], "at most"),
+        (vec!["pool", "--fault", "earthquake"], "there is no fault"),
+        (vec!["verify", "x"], "--parent"),
+        (vec!["verify", "--parent", "abc", "x"], "64 hexadecimal digits"),
+        (vec!["mine"], "unrecognized subcommand"),
+        (vec![], "Usage"),
+    ] {
+        let output = output(&arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: nothing on stdout");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_exits_with_one() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("it has one").to_string();
+    for (arguments, expected) in [
+        (vec!["ann", "--backend", "gpu"], "not built yet"),
+        (vec!["ann", "-c", "/nonexistent.json"], "cannot read the settings file"),
+        (vec!["pool", "--listen", &address], "--listen"),
+        (vec!["verify", "--parent", &"0".repeat(64), "/nonexistent"], "cannot open"),
+        (vec!["ann", "-t1", "--duration", "1s", "-p", "me", "http://127.0.0.1:1"], "no pool ever gave work"),
+    ] {
+        let output = output(&arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+    }
+}
+
+/// `pktmine pool` in a process of its own, and the address of its master.
+fn pool(arguments: &[&str]) -> (Process, String) {
+    let mut command = pktmine(&["pool", "--listen", "127.0.0.1:0", "--json", "--interval", "200ms"]);
+    let mut child = Process::start(command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()));
+    let mut log = BufReader::new(child.0.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    let url = loop {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("UTF-8") > 0, "the pool ended early");
+        if let Some((_, rest)) = line.split_once("master at ") {
+            break rest.split(',').next().expect("an address").to_owned();
+        }
+    };
+    // The rest of the log is read so that the pool never waits for a reader.
+    thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (child, url)
+}
+
+fn post_control(url: &str, body: &str) {
+    let response = ureq::post(format!("{url}control")).send(body).expect("the pool does it");
+    assert_eq!(response.status(), 200);
+}
+
+fn stats(url: &str) -> Value {
+    let body = ureq::get(format!("{url}stats")).call().expect("an answer").body_mut().read_to_vec();
+    serde_json::from_slice(&body.expect("a body")).expect("JSON")
+}
+
+#[test]
+fn against_another_process_with_blocks_handlers_and_faults_nothing_is_lost_that_may_not_be() {
+    let (_pool, url) =
+        pool(&["--handlers", "2", "--difficulty", "2", "--block-time", "4s", "--control", "--mine-old", "1"]);
+    let miner = Process::start(
+        pktmine(&["ann", "--duration", "20s", "--json", "-p", "me", &url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    for fault in ["503", "close-reply", "500", "truncated"] {
+        thread::sleep(Duration::from_secs(3));
+        post_control(&url, &format!(r#"{{"fault": "{fault}:handlers:50%:after"}}"#));
+        thread::sleep(Duration::from_millis(1500));
+        post_control(&url, r#"{"action": "clear"}"#);
+    }
+    let (code, stdout, log) = miner.wait(Duration::from_secs(60));
+    assert_eq!(code, Some(0), "{log}");
+    let totals: Value = serde_json::from_str(stdout.lines().last().expect("totals")).expect("JSON");
+    let account = &totals["pools"][0];
+    assert_eq!(fates(account), account["found"].as_u64().expect("a count"), "{account}");
+    let [found, accepted, stale] =
+        ["found", "accepted", "stale"].map(|name| account[name].as_u64().expect("a count"));
+    assert!(found > 500, "{account}");
+    assert_eq!(accepted + stale, found, "{account}\n{log}");
+    assert_eq!(stats(&url)["accepted"], accepted, "{account}");
+    assert_eq!(stats(&url)["pay_to"]["me"]["accepted"], accepted);
+}
+
+#[test]
+fn ctrl_c_and_sigterm_hand_in_what_was_found_and_exit_with_zero() {
+    for name in ["INT", "TERM"] {
+        let (_pool, url) = pool(&["--difficulty", "2"]);
+        let miner = Process::start(
+            pktmine(&["ann", "--json", "-p", "me", &url]).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        );
+        thread::sleep(Duration::from_secs(8));
+        let asked = Instant::now();
+        signal(&miner.0, name);
+        let (code, stdout, log) = miner.wait(Duration::from_secs(15));
+        assert!(asked.elapsed() < Duration::from_secs(5), "took {:?}: {log}", asked.elapsed());
+        assert_eq!(code, Some(0), "{log}");
+        let totals: Value = serde_json::from_str(stdout.lines().last().expect("totals")).expect("JSON");
+        let account = &totals["pools"][0];
+        assert!(account["found"].as_u64().expect("a count") > 0);
+        assert_eq!(account["accepted"], account["found"], "{account}");
+        assert_eq!(stats(&url)["accepted"], account["found"]);
+    }
+}
+
+#[test]
+fn verify_tells_each_announcement_s_code() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let real = &vectors("real_world.json")["announcements"][0];
+    let hex_text = real["announcement"].as_str().expect("text");
+    let mut parent = hex::decode(real["parent_block_hash"].as_str().expect("text")).expect("digits");
+    parent.reverse();
+    let parent = hex::encode(parent);
+    let mut bytes = hex::decode(hex_text).expect("digits");
+    let raw = directory.path().join("raw.bin");
+    fs::write(&raw, &bytes).expect("it can be written");
+    let raw = raw.display().to_string();
+    let fine = output(&["verify", "--parent", &parent, &raw]);
+    assert_eq!(fine.status.code(), Some(0), "{}", stderr(&fine));
+    assert!(String::from_utf8_lossy(&fine.stdout).contains(":1: 0 OK (height "));
+
+    bytes[500] ^= 1;
+    let lines = directory.path().join("lines.txt");
+    fs::write(&lines, format!("{hex_text}\n{}\n", hex::encode(&bytes))).expect("it can be written");
+    let lines = lines.display().to_string();
+    let bad = output(&["verify", "--json", "--parent", &parent, &lines]);
+    assert_eq!(bad.status.code(), Some(1));
+    let verdicts = json_lines(&bad);
+    assert_eq!([&verdicts[0]["code"], &verdicts[1]["code"]], [&Value::from(0), &Value::from(1)]);
+
+    fs::write(directory.path().join("rest.bin"), &bytes[..1000]).expect("it can be written");
+    let rest = directory.path().join("rest.bin").display().to_string();
+    let partial = output(&["verify", "--parent", &parent, &rest]);
+    assert_eq!(partial.status.code(), Some(1));
+    assert!(stderr(&partial).contains("1000 are left over"), "{}", stderr(&partial));
+}
+
+#[test]
+fn verify_can_ask_a_pool_for_the_parent() {
+    let (_pool, url) = pool(&[]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("anns.bin");
+    // An announcement of the local chain's newest block that is nonsense otherwise: the parent is found, and the
+    // verdict is about the announcement.
+    let tip = stats(&url)["tip_height"].as_u64().expect("a height") as u32;
+    let mut bytes = [0; 1024];
+    bytes[0] = 1;
+    bytes[8..12].copy_from_slice(&0x207f_ffff_u32.to_le_bytes());
+    bytes[12..16].copy_from_slice(&(tip - 2).to_le_bytes());
+    fs::write(&file, bytes).expect("it can be written");
+    let file = file.display().to_string();
+    let found = output(&["verify", "--pool", &url, &file]);
+    assert_eq!(found.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&found.stdout).contains("INVAL"), "{}", stderr(&found));
+
+    bytes[12..16].copy_from_slice(&(tip + 1).to_le_bytes());
+    fs::write(directory.path().join("anns.bin"), bytes).expect("it can be written");
+    let above = output(&["verify", "--pool", &url, &file]);
+    assert_eq!(above.status.code(), Some(1));
+    assert!(stderr(&above).contains("newest block is"), "{}", stderr(&above));
+}
