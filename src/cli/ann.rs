@@ -220,8 +220,8 @@ fn start_own_pool(
     let work_bits = settings.work_bits;
     let pool = local_pool::LocalPool::start(settings).context("cannot start the miner's own pool")?;
     tracing::info!(
-        "no pool was named: mining against a pool of our own at {}, difficulty {:.0}; nothing leaves this machine \
-         and nobody is paid",
+        "no pool was named: mining against a pool of our own, {}, difficulty {:.0}; nothing leaves this machine and \
+         nobody is paid",
         pool.url(),
         work_bits.difficulty_f64()
     );

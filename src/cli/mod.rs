@@ -4,10 +4,18 @@ mod ann;
 mod pool;
 mod verify;
 
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{
+    fmt,
+    io::IsTerminal,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{format::Writer, time::FormatTime},
+};
 use url::Url;
 
 /// Announcement miner and hardware benchmark for PacketCrypt.
@@ -108,8 +116,18 @@ fn start_log(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(color)
+        .with_timer(Seconds)
         .with_target(verbose > 1)
         .init();
+}
+
+/// The time of a log line, to the second.
+struct Seconds;
+
+impl FormatTime for Seconds {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", humantime::format_rfc3339_seconds(SystemTime::now()))
+    }
 }
 
 /// Reads a pool's address.

@@ -386,11 +386,11 @@ impl Loop {
                 }
                 pool::Effect::Mine(job) => {
                     tracing::info!(
-                        "mining on block {} ({}), work bits {}, difficulty {:.0}",
+                        "mining on block {} ({:.16}…), difficulty {:.0} ({})",
                         job.parent_height,
-                        job.parent_hash,
-                        job.work_bits,
-                        job.work_bits.difficulty_f64()
+                        job.parent_hash.to_string(),
+                        job.work_bits.difficulty_f64(),
+                        job.work_bits
                     );
                     if self.stage == Stage::Mining {
                         self.schedule(scheduler::Event::Mine(job));

@@ -12,8 +12,8 @@ const BAD: Style = AnsiColor::Red.on_default();
 const RATE: Style = Style::new().bold();
 
 /// What the columns of a status line are, said once at the start.
-pub const LEGEND: &str = "status lines: e/s and announcements/s over 10 s/60 s/15 min, upload, announcements \
-                          accepted/duplicate/rejected/stale/overflow/unknown, accepted of those handed in";
+pub const LEGEND: &str = "columns: e/s and announcements/s over 10 s/60 s/15 min, upload, announcements \
+                          accepted/duplicate/rejected/stale/overflow/unknown";
 
 /// One line, at most 80 columns wide for rates and counts of a desktop machine.
 pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
@@ -52,14 +52,13 @@ pub fn write_totals(out: &mut impl Write, status: &Status) -> io::Result<()> {
     for (name, counters) in &status.backends {
         writeln!(
             out,
-            "  {name}: found {}, hashed {} soft nonces, made {} items, ended {} rounds",
-            counters.found, counters.hashes, counters.items, counters.rounds
+            "  {name}: {} rounds, {} items, {} hashes, {} announcements",
+            counters.rounds, counters.items, counters.hashes, counters.found
         )?;
     }
     for pool in &status.ledger.pools {
         writeln!(out, "{}", pool.pool)?;
-        let fates = [
-            ("accepted", pool.accepted),
+        let others = [
             ("duplicate", pool.duplicate),
             ("rejected", pool.rejected),
             ("stale", pool.stale),
@@ -69,8 +68,11 @@ pub fn write_totals(out: &mut impl Write, status: &Status) -> io::Result<()> {
             ("queued", pool.queued),
             ("in flight", pool.in_flight),
         ];
-        let shown = fates.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>();
-        writeln!(out, "  found {} = {}", pool.found, shown.join(" + "))?;
+        write!(out, "  found {} = {GOOD}accepted {}{GOOD:#}", pool.found, pool.accepted)?;
+        for (name, count) in others.iter().filter(|(_, count)| *count > 0) {
+            write!(out, " + {name} {count}")?;
+        }
+        writeln!(out)?;
         if pool.told_late > 0 {
             writeln!(
                 out,
@@ -190,10 +192,7 @@ mod tests {
         let account =
             Account { found: 2810, accepted: 2799, stale: 10, queued: 1, causes, ..Account::default() };
         let totals = text(|out| write_totals(out, &status(vec![account.clone()])));
-        assert!(
-            totals.contains("found 2810 = accepted 2799 + duplicate 0 + rejected 0 + stale 10"),
-            "{totals}"
-        );
+        assert!(totals.contains("found 2810 = accepted 2799 + stale 10 + queued 1"), "{totals}");
         assert!(totals.contains("stale 10: parent block too old"), "{totals}");
         assert!(totals.contains("left behind 1"), "{totals}");
         assert!(totals.contains("goodrate 99.6%"), "{totals}");
