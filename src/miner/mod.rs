@@ -2,7 +2,7 @@
 //!
 //! One thread, the loop, owns the three state machines (pools, scheduler, uploader), the backends and the clock.
 //! It waits for messages, hands them to the machine that they are for, and carries out what the machines answer.
-//! All that blocks runs elsewhere and comes back as a message: HTTP requests and validation on [`Workers`],
+//! All that blocks runs elsewhere and comes back as a message: HTTP requests and validation on `workers`,
 //! mining on the backends' own threads, signals on theirs.
 
 mod workers;
