@@ -104,7 +104,7 @@ fn without_a_pool_it_mines_against_its_own_and_the_totals_add_up() {
 
 #[test]
 fn a_pipe_gets_plain_lines_with_the_unit_that_scripts_look_for() {
-    let arguments = ["ann", "--duration", "5s", "--interval", "1s", "--difficulty", "2"];
+    let arguments = ["ann", "--duration", "10s", "--interval", "1s", "--difficulty", "2"];
     let output = output(&arguments);
     let text = String::from_utf8(output.stdout.clone()).expect("UTF-8");
     assert!(!text.contains('\x1b'), "no colour in a pipe");
@@ -247,7 +247,11 @@ fn ctrl_c_and_sigterm_hand_in_what_was_found_and_exit_with_zero() {
         let miner = Process::start(
             pktmine(&["ann", "--json", "-p", "me", &url]).stdout(Stdio::piped()).stderr(Stdio::piped()),
         );
-        thread::sleep(Duration::from_secs(8));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while stats(&url)["accepted"] == 0 {
+            assert!(Instant::now() < deadline, "nothing is found");
+            thread::sleep(Duration::from_millis(100));
+        }
         let asked = Instant::now();
         signal(&miner.0, name);
         let (code, stdout, log) = miner.wait(Duration::from_secs(15));
