@@ -8,6 +8,7 @@
 mod workers;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -490,7 +491,11 @@ impl Shell {
     fn post(&self, post: upload::Post) {
         let (agent, sender) = (self.agent.clone(), self.sender.clone());
         self.posts.run(move || {
-            let outcome = upload::http::post(&agent, &post);
+            // Whatever happens, the uploader is told: what is in flight for ever would never be sent again.
+            let outcome = catch_unwind(AssertUnwindSafe(|| upload::http::post(&agent, &post)))
+                .unwrap_or_else(|_| {
+                    upload::PostOutcome::Broken("a fault of this program: please report it".into())
+                });
             let _ = sender.send(Message::Answered { request: post.request, outcome });
         });
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -80,7 +81,8 @@ impl Shared {
         loop {
             if let Some(task) = state.waiting.pop_front() {
                 drop(state);
-                task();
+                // A task that panics has said so; its thread goes on with the next.
+                let _ = catch_unwind(AssertUnwindSafe(task));
                 state = self.state();
                 continue;
             }
