@@ -128,6 +128,52 @@ fn a_closed_pipe_ends_mining_without_complaint() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_the_log_or_the_results_does_not_stop_mining() {
+    let full = || fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let arguments = ["ann", "--difficulty", "2", "--duration", "6s", "--interval", "1s"];
+    let mut command = pktmine(&arguments);
+    let log_lost = command.stdout(Stdio::piped()).stderr(full()).output().expect("the command starts");
+    assert_eq!(log_lost.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&log_lost.stdout).contains("goodrate 100.0%"));
+
+    let mut command = pktmine(&arguments);
+    let results_lost = command.stdout(full()).stderr(Stdio::piped()).output().expect("the command starts");
+    let log = stderr(&results_lost);
+    assert_eq!(results_lost.status.code(), Some(1), "{log}");
+    assert!(log.contains("mining goes on") && log.contains("No space left"), "{log}");
+    assert!(
+        log.contains("the pool of our own counted") || log.contains("results are not all written"),
+        "{log}"
+    );
+}
+
+#[test]
+fn output_that_nobody_reads_holds_up_neither_mining_nor_leaving() {
+    let (_pool, url) = pool(&["--difficulty", "2"]);
+    let miner = Process::start(
+        pktmine(&["ann", "--json", "--interval", "1ms", "-vv", "-p", "me", &url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let accepted = || stats(&url)["accepted"].as_u64().expect("a count");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // Far more than the pipes hold is written before this many are found.
+    while accepted() < 5000 {
+        assert!(Instant::now() < deadline, "mining has stopped at {}", accepted());
+        thread::sleep(Duration::from_millis(100));
+    }
+    signal(&miner.0, "INT");
+    let mut miner = miner;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while miner.0.try_wait().expect("it is our child").is_none() {
+        assert!(Instant::now() < deadline, "it does not leave");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(miner.0.wait().expect("it has ended").code(), Some(0));
+}
+
 #[test]
 fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -137,6 +183,8 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         path.display().to_string()
     };
     let unknown_key = file("unknown.json", r#"{"pools": ["http://127.0.0.1:1"], "colour": 3}"#);
+    let negative = file("negative.json", r#"{"mine_old_anns": -7}"#);
+    let no_time = file("no_time.json", r#"{"upload_timeout": 0}"#);
     let not_json = file("not.json", "pools = 3");
     for (arguments, expected) in [
         (vec!["ann", "http://127.0.0.1:1"], "who is to be paid?"),
@@ -147,7 +195,10 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["ann", "--duration", "soon"], "try 90s"),
         (vec!["ann", "--difficulty", "2", "-p", "me", "http://127.0.0.1:1"], "cannot be used with"),
         (vec!["ann", "-c", &unknown_key], "unknown field `colour`"),
-        (vec!["ann", "-c", &not_json], "not.json"),
+        (vec!["ann", "-c", &not_json], "it is not JSON"),
+        (vec!["ann", "-c", &negative], "mine_old_anns in the settings file is -7"),
+        (vec!["ann", "-c", &no_time], "upload_timeout in the settings file is 0"),
+        (vec!["ann", "-c", "/nonexistent.json"], "/nonexistent.json: it cannot be read"),
         (vec!["ann", "--backend", "abacus"], "possible values"),
         (vec!["pool", "--work-bits", "0"], "can never be met"),
         (vec!["pool", "--handlers", "100000"], "at most"),
@@ -171,7 +222,6 @@ fn what_cannot_be_done_is_said_and_exits_with_one() {
     let address = taken.local_addr().expect("it has one").to_string();
     for (arguments, expected) in [
         (vec!["ann", "--backend", "gpu"], "not built yet"),
-        (vec!["ann", "-c", "/nonexistent.json"], "cannot read the settings file"),
         (vec!["pool", "--listen", &address], "--listen"),
         (vec!["verify", "--parent", &"0".repeat(64), "/nonexistent"], "cannot open"),
         (vec!["ann", "-t1", "--duration", "1s", "-p", "me", "http://127.0.0.1:1"], "no pool ever gave work"),

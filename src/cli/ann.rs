@@ -121,16 +121,36 @@ struct ConfigFile {
     payment_addr: Option<String>,
     uploaders: Option<NonZero<usize>>,
     upload_timeout: Option<f64>,
+    /// −1 is how other miners say that the pool decides.
     mine_old_anns: Option<i64>,
 }
 
 impl ConfigFile {
     fn read(path: &PathBuf) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the settings file {}", path.display()))?;
-        let file = serde_json::from_str(&text)
-            .map_err(|e| UsageError(format!("the settings file {}: {e}", path.display())))?;
-        Ok(file)
+        let wrong = |what: String| UsageError(format!("the settings file {}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("it cannot be read ({e})")))?;
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| wrong(format!("it is not JSON ({e})")))?;
+        Ok(serde_json::from_value(json).map_err(|e| wrong(e.to_string()))?)
+    }
+
+    fn mine_old(&self) -> Result<Option<u32>, UsageError> {
+        match self.mine_old_anns {
+            None | Some(-1) => Ok(None),
+            Some(blocks) => u32::try_from(blocks).map(Some).map_err(|_| {
+                UsageError(format!("mine_old_anns in the settings file is {blocks}: it must be 0 or more, or -1 for what the pool asks for"))
+            }),
+        }
+    }
+
+    fn timeout(&self) -> Result<Option<Duration>, UsageError> {
+        let Some(seconds) = self.upload_timeout else { return Ok(None) };
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(timeout) if !timeout.is_zero() => Ok(Some(timeout)),
+            _ => Err(UsageError(format!(
+                "upload_timeout in the settings file is {seconds}: it must be a number of seconds above 0"
+            ))),
+        }
     }
 }
 
@@ -140,6 +160,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
     }
     let file = arguments.config.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+    let (mine_old, timeout) = (file.mine_old()?, file.timeout()?);
     let named = if arguments.pools.is_empty() { file.pools.unwrap_or_default() } else { arguments.pools };
     let pay_to = arguments.paymentaddr.or(file.payment_addr);
     if named.is_empty() && pay_to.is_some() {
@@ -166,21 +187,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         .map_err(|error| UsageError(format!("{error}: a payment address is 1 to 63 letters and digits")))?;
 
     let upload_defaults = upload::Settings::new(pay_to, fastrand::u64(..));
-    let from_file = file.upload_timeout.map(Duration::try_from_secs_f64).transpose();
-    let from_file = from_file
-        .map_err(|e| UsageError(format!("upload_timeout in the settings file: {e}")))?
-        .filter(|timeout| !timeout.is_zero());
     let settings = miner::Settings {
         pools: urls,
         pool: pool::Settings {
-            mine_old: arguments.mineold.or(file.mine_old_anns.and_then(|n| u32::try_from(n).ok())),
+            mine_old: arguments.mineold.or(mine_old),
             exact_target: arguments.exact_target,
             ..pool::Settings::default()
         },
         fetch_timeout: miner::FETCH_TIMEOUT,
         upload: upload::Settings {
             uploaders: arguments.uploaders.or(file.uploaders).map_or(upload_defaults.uploaders, NonZero::get),
-            timeout: arguments.uploadtimeout.or(from_file).unwrap_or(upload_defaults.timeout),
+            timeout: arguments.uploadtimeout.or(timeout).unwrap_or(upload_defaults.timeout),
             ..upload_defaults
         },
         cancel: match arguments.cancel {
@@ -195,7 +212,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let miner = Miner::new(settings)?;
     let stopper = miner.stopper();
-    shutdown::on_signal(move || stopper.stop()).context("cannot catch Ctrl-C")?;
+    let mut asked = 0;
+    shutdown::on_signal(move || {
+        asked += 1;
+        if asked > 2 {
+            // It was asked twice and has not gone: whatever holds it up does not hold this up.
+            std::process::exit(1);
+        }
+        stopper.stop();
+    })
+    .context("cannot catch Ctrl-C")?;
     let ledger = miner.run()?;
     if let Some(pool) = own_pool {
         let accepted: u64 = ledger.pools.iter().map(|account| account.accepted).sum();

@@ -6,12 +6,13 @@ mod verify;
 
 use std::{
     fmt,
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{format::Writer, time::FormatTime},
@@ -56,6 +57,9 @@ enum Color {
     Never,
 }
 
+/// Log lines that may wait for a slow reader; those beyond are left out.
+const LOG_LINES: usize = 4096;
+
 /// The commands' exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
@@ -78,7 +82,7 @@ pub fn run() -> ExitCode {
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
-    start_log(arguments.verbose);
+    let _log = start_log(arguments.verbose);
     let result = match arguments.command {
         Command::Ann(arguments) => ann::run(arguments),
         Command::Pool(arguments) => pool::run(arguments),
@@ -88,14 +92,16 @@ pub fn run() -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::from(1),
         Err(error) => {
-            anstream::eprintln!("pktmine: {error:#}");
+            // Where stderr cannot be written to, the exit code has to do.
+            let _ = writeln!(anstream::stderr(), "pktmine: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
 }
 
-/// Log lines go to stderr, so that stdout holds results alone.
-fn start_log(verbose: u8) {
+/// Log lines go to stderr, so that stdout holds results alone. A thread of its own writes them, so that a reader who has
+/// stopped reading stops nobody else; the guard returned writes what waits when it is dropped.
+fn start_log(verbose: u8) -> WorkerGuard {
     let default = match verbose {
         0 => "pktmine=info,warn",
         1 => "pktmine=debug,warn",
@@ -112,13 +118,18 @@ fn start_log(verbose: u8) {
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
     };
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).lossy(true).finish(std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
+        // Telling stderr that stderr cannot be written to would panic.
+        .log_internal_errors(false)
         .with_ansi(color)
         .with_timer(Seconds)
         .with_target(verbose > 1)
         .init();
+    guard
 }
 
 /// The time of a log line, to the second.

@@ -23,7 +23,7 @@ use self::workers::Workers;
 use crate::{
     backend::{Backend, BackendEvent, Counters, Sink, cpu},
     pool::{self, Fetcher, Pools},
-    report::{Format, Phase, Reporter, Status},
+    report::{Format, Output, OutputError, Phase, Reporter, Status},
     scheduler::{self, CancelPolicy, Scheduler},
     upload::{self, Ledger, Uploader},
     values::{BackendId, Moment, PoolId},
@@ -40,6 +40,9 @@ const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How long a backend may take to stop its rounds before the miner goes on without waiting for it.
 const STOP: Duration = Duration::from_secs(2);
+
+/// How long the totals may take to be written.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Messages handled before the clock is looked at again.
 const MESSAGES_AT_ONCE: usize = 1000;
@@ -81,6 +84,12 @@ pub enum MinerError {
     /// The CPU backend cannot start.
     #[error(transparent)]
     Cpu(#[from] cpu::StartError),
+    /// The system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// All was mined, but results were lost.
+    #[error("mining went on, but its results are not all written: {0}")]
+    Output(OutputError),
     /// No backend is left.
     #[error("no backend is left that mines; the log above says why")]
     NoBackend,
@@ -146,7 +155,9 @@ impl Miner {
     /// # Errors
     /// If there was nothing to mine, or nothing left to mine with.
     pub fn run(self) -> Result<Ledger, MinerError> {
-        Loop::new(self.settings, self.backends, self.sender).run(&self.messages)
+        let output = self.settings.format.map(|_| Output::start(anstream::stdout())).transpose();
+        let output = output.map_err(MinerError::Thread)?;
+        Loop::new(self.settings, self.backends, self.sender, output).run(&self.messages)
     }
 }
 
@@ -166,7 +177,8 @@ struct Loop {
     next_sample: Moment,
     /// How often it was asked to stop.
     stops: u32,
-    /// Nobody reads stdout any more, or it cannot be written to.
+    output: Option<Output>,
+    /// Whether it has been said that stdout is lost.
     output_lost: bool,
 }
 
@@ -189,7 +201,12 @@ enum Stage {
 }
 
 impl Loop {
-    fn new(settings: Settings, backends: Vec<Box<dyn Backend>>, sender: Sender<Message>) -> Self {
+    fn new(
+        settings: Settings,
+        backends: Vec<Box<dyn Backend>>,
+        sender: Sender<Message>,
+        output: Option<Output>,
+    ) -> Self {
         let infos: Vec<_> = backends.iter().map(|backend| backend.info().clone()).collect();
         for info in &infos {
             tracing::info!("mining on {}: {}", info.name, info.description);
@@ -214,6 +231,7 @@ impl Loop {
             next_status: settings.interval,
             next_sample: Moment::ZERO,
             stops: 0,
+            output,
             output_lost: false,
             settings,
         }
@@ -265,6 +283,7 @@ impl Loop {
                 self.upload(upload::Event::Found { backend, found_total, announcements });
             }
             Message::Backend(BackendEvent::Ended { backend, round }) => {
+                tracing::debug!("round {round}: ended");
                 self.schedule(scheduler::Event::Ended { backend, round });
             }
             Message::Backend(BackendEvent::Failed { backend, error }) => self.lose_backend(backend, &error),
@@ -306,7 +325,8 @@ impl Loop {
         let now = self.now();
         if self.stage == Stage::Mining {
             let over = self.settings.duration.is_some_and(|duration| now >= duration);
-            if over || self.output_lost || !self.scheduler.has_backends() {
+            let unread = matches!(self.output.as_ref().and_then(Output::failure), Some(OutputError::Closed));
+            if over || unread || !self.scheduler.has_backends() {
                 self.stop();
             }
         }
@@ -326,17 +346,25 @@ impl Loop {
     fn finish(mut self) -> Result<Ledger, MinerError> {
         self.upload(upload::Event::Finish);
         let status = self.status();
-        if let Err(error) = self.reporter.write_totals(&status) {
-            tracing::debug!("cannot write the totals: {error}");
+        if let (Some(output), Some(totals)) = (&self.output, self.reporter.totals_text(&status)) {
+            output.write(totals);
         }
+        let written = self.output.take().map_or(Ok(()), |output| output.finish(PATIENCE));
         if !self.scheduler.has_backends() {
             return Err(MinerError::NoBackend);
         }
-        if self.scheduler.job().is_none() && self.stops == 0 && !self.output_lost {
+        if self.scheduler.job().is_none() {
             let reason = self.pools.last_error(self.pools.leader()).unwrap_or("it did not answer in time");
             return Err(MinerError::NoWork(reason.to_owned()));
         }
-        Ok(status.ledger)
+        match written {
+            Err(error @ OutputError::Failed(_)) => Err(MinerError::Output(error)),
+            Err(OutputError::Closed) | Ok(()) => Ok(status.ledger),
+            Err(error @ OutputError::Stalled(_)) => {
+                tracing::warn!("{error}");
+                Ok(status.ledger)
+            }
+        }
     }
 
     fn status(&mut self) -> Status {
@@ -366,25 +394,40 @@ impl Loop {
         if now >= self.next_status {
             self.next_status = now + self.settings.interval;
             let status = self.status();
-            if let Err(error) = self.reporter.write_status(&status)
-                && !self.output_lost
-            {
-                self.output_lost = true;
-                tracing::warn!("stopping: stdout cannot be written to ({error})");
+            if let (Some(output), Some(text)) = (&self.output, self.reporter.status_text(&status)) {
+                output.write(text);
             }
+        }
+        self.watch_output();
+    }
+
+    /// Mining ends when nobody reads its results any more, as a command in a pipe should; on a full disk it goes on.
+    fn watch_output(&mut self) {
+        let failure = self.output.as_ref().and_then(Output::failure);
+        if let Some(failure) = failure.filter(|_| !self.output_lost) {
+            match failure {
+                OutputError::Closed => tracing::info!("stopping: {failure}"),
+                failure => tracing::error!("{failure}; mining goes on"),
+            }
+            self.output_lost = true;
         }
     }
 
     fn pools(&mut self, event: pool::Event) {
         for effect in self.pools.handle(event, self.now()) {
             match effect {
-                pool::Effect::Fetch(fetch) => self.shell.fetch(fetch),
+                pool::Effect::Fetch(fetch) => {
+                    tracing::debug!("fetch {}: {}", fetch.request, fetch.url);
+                    self.shell.fetch(fetch);
+                }
                 pool::Effect::View { pool, view } => {
                     if pool == self.pools.leader() {
                         self.schedule(scheduler::Event::View(view.clone()));
                     }
                     self.upload(upload::Event::View { pool, view });
                 }
+                // Whoever is about to leave has no use for it.
+                pool::Effect::Mine(_) if self.stage != Stage::Mining => {}
                 pool::Effect::Mine(job) => {
                     tracing::info!(
                         "mining on block {} ({:.16}…), difficulty {:.0} ({})",
@@ -393,9 +436,7 @@ impl Loop {
                         job.work_bits.difficulty_f64(),
                         job.work_bits
                     );
-                    if self.stage == Stage::Mining {
-                        self.schedule(scheduler::Event::Mine(job));
-                    }
+                    self.schedule(scheduler::Event::Mine(job));
                 }
                 pool::Effect::Note(notice) => notice.log(),
             }
@@ -413,11 +454,20 @@ impl Loop {
         for effect in self.scheduler.handle(event) {
             match effect {
                 scheduler::Effect::Start { backend, rounds } => {
+                    for round in &rounds {
+                        let (id, height, first) =
+                            (round.id, round.job.parent_height, round.hard_nonces.first);
+                        tracing::debug!(
+                            "round {id}: block {height}, hard nonces from {first}, to backend {}",
+                            backend.0
+                        );
+                    }
                     if let Some(backend) = &mut self.backends[backend.0].backend {
                         backend.start(rounds);
                     }
                 }
                 scheduler::Effect::Cancel { backend, rounds, reach } => {
+                    tracing::debug!("rounds {rounds:?} cancelled ({reach:?})");
                     if let Some(backend) = &mut self.backends[backend.0].backend {
                         backend.cancel(&rounds, reach);
                     }
@@ -430,8 +480,19 @@ impl Loop {
     fn upload(&mut self, event: upload::Event) {
         for effect in self.uploader.handle(event, self.now()) {
             match effect {
-                upload::Effect::Post(post) => self.shell.post(post),
-                upload::Effect::Check(check) => self.shell.check(check),
+                upload::Effect::Post(post) => {
+                    tracing::debug!(
+                        "post {}: {} announcements to {}",
+                        post.request,
+                        post.batch.len(),
+                        post.url
+                    );
+                    self.shell.post(post);
+                }
+                upload::Effect::Check(check) => {
+                    tracing::debug!("check {}: {} announcements", check.check, check.announcements.len());
+                    self.shell.check(check);
+                }
                 upload::Effect::TargetRefused { pool, work_bits } => {
                     self.pools(pool::Event::TargetRefused { pool, work_bits });
                 }

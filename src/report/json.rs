@@ -1,9 +1,6 @@
 //! Status lines and totals for machines: one JSON object a line.
 
-use std::{
-    io::{self, Write},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -11,18 +8,13 @@ use super::{Phase, Status, seconds};
 use crate::upload::{Account, HandlerRow};
 
 /// An object whose `event` is `status`.
-pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    write(out, "status", status)
+pub fn status(status: &Status) -> String {
+    format!("{}\n", object("status", status))
 }
 
 /// An object whose `event` is `totals`: the same fields, after mining has ended.
-pub fn write_totals(out: &mut impl Write, status: &Status) -> io::Result<()> {
-    write(out, "totals", status)
-}
-
-fn write(out: &mut impl Write, event: &str, status: &Status) -> io::Result<()> {
-    writeln!(out, "{}", object(event, status))?;
-    out.flush()
+pub fn totals(status: &Status) -> String {
+    format!("{}\n", object("totals", status))
 }
 
 fn object(event: &str, status: &Status) -> Value {

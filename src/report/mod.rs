@@ -1,11 +1,13 @@
 //! Counters → status lines and totals, for people or for machines.
 
 mod json;
+mod output;
 mod rates;
 mod text;
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
+pub use output::{Output, OutputError};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
 pub use text::scaled;
 
@@ -116,30 +118,20 @@ impl Reporter {
         }
     }
 
-    /// Writes a status line to stdout.
-    ///
-    /// # Errors
-    /// If nobody reads any more, or the disk is full.
-    pub fn write_status(&self, status: &Status) -> io::Result<()> {
-        let mut out = anstream::stdout().lock();
-        match self.format {
-            Some(Format::Text) => text::write_status(&mut out, status),
-            Some(Format::Json) => json::write_status(&mut out, status),
-            None => Ok(()),
-        }
+    /// A status line, or several; nothing without a format.
+    pub fn status_text(&self, status: &Status) -> Option<String> {
+        Some(match self.format? {
+            Format::Text => text::status(status),
+            Format::Json => json::status(status),
+        })
     }
 
-    /// Writes the totals to stdout, after mining has ended.
-    ///
-    /// # Errors
-    /// As [`write_status`](Self::write_status).
-    pub fn write_totals(&self, status: &Status) -> io::Result<()> {
-        let mut out = anstream::stdout().lock();
-        match self.format {
-            Some(Format::Text) => text::write_totals(&mut out, status),
-            Some(Format::Json) => json::write_totals(&mut out, status),
-            None => Ok(()),
-        }
+    /// The totals, for after mining has ended; nothing without a format.
+    pub fn totals_text(&self, status: &Status) -> Option<String> {
+        Some(match self.format? {
+            Format::Text => text::totals(status),
+            Format::Json => json::totals(status),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Status lines and totals for people.
 
-use std::io::{self, Write};
+use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
@@ -16,7 +16,13 @@ pub const LEGEND: &str = "columns: e/s and announcements/s over 10 s/60 s/15 min
                           accepted/duplicate/rejected/stale/overflow/unknown";
 
 /// One line, at most 80 columns wide for rates and counts of a desktop machine.
-pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
+pub fn status(status: &Status) -> String {
+    let mut out = String::new();
+    write_status(&mut out, status).expect("a string takes everything");
+    out
+}
+
+fn write_status(out: &mut String, status: &Status) -> fmt::Result {
     let rates = &status.rates;
     let encryptions = join(rates.map(|rate| rate.e_per_s), true);
     let announcements = join(rates.map(|rate| rate.anns_per_s), false);
@@ -34,11 +40,17 @@ pub fn write_status(out: &mut impl Write, status: &Status) -> io::Result<()> {
             }
         }
     }
-    out.flush()
+    Ok(())
 }
 
 /// The totals, with every loss and its cause.
-pub fn write_totals(out: &mut impl Write, status: &Status) -> io::Result<()> {
+pub fn totals(status: &Status) -> String {
+    let mut out = String::new();
+    write_totals(&mut out, status).expect("a string takes everything");
+    out
+}
+
+fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
     let found: u64 = status.ledger.found_by.iter().sum();
     let time = status.now.as_secs_f64().max(1e-3);
     writeln!(
@@ -92,7 +104,7 @@ pub fn write_totals(out: &mut impl Write, status: &Status) -> io::Result<()> {
         }
         writeln!(out, "  goodrate {}", goodrate(pool))?;
     }
-    out.flush()
+    Ok(())
 }
 
 /// The six counts of a status line and the goodrate.
@@ -101,7 +113,7 @@ struct Counts<'a>(&'a Account);
 impl std::fmt::Display for Counts<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Account { accepted, duplicate, rejected, stale, overflow, unknown, .. } = self.0;
-        let style = if rejected + overflow > 0 { BAD } else { GOOD };
+        let style = if self.0.goodrate().is_some_and(|rate| rate < 0.99) { BAD } else { GOOD };
         write!(f, "{style}{accepted}/{duplicate}/{rejected}/{stale}/{overflow}/{unknown}{style:#}")?;
         write!(f, " good {}", goodrate(self.0))
     }
@@ -164,16 +176,14 @@ mod tests {
         }
     }
 
-    fn text(write: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
-        let mut out = Vec::new();
-        write(&mut out).expect("memory takes everything");
-        anstream::adapter::strip_str(&String::from_utf8(out).expect("UTF-8")).to_string()
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
     }
 
     #[test]
     fn a_status_line_fits_into_eighty_columns() {
         let account = Account { found: 2810, accepted: 2810, ..Account::default() };
-        let line = text(|out| write_status(out, &status(vec![account.clone()])));
+        let line = plain(&super::status(&status(vec![account.clone()])));
         assert_eq!(line, "36.1/35.9/350 Ke/s  282/280/2734 ann/s  2.31 Mb/s  2810/0/0/0/0/0 good 100.0%\n");
         assert!(line.len() <= 80);
     }
@@ -181,7 +191,7 @@ mod tests {
     #[test]
     fn each_pool_has_its_counts_where_there_are_several() {
         let account = |pool: &str| Account { pool: pool.into(), found: 9, accepted: 9, ..Account::default() };
-        let lines = text(|out| write_status(out, &status(vec![account("http://a/"), account("http://b/")])));
+        let lines = plain(&super::status(&status(vec![account("http://a/"), account("http://b/")])));
         assert_eq!(lines.lines().count(), 3);
         assert!(lines.contains("  http://b/  9/0/0/0/0/0 good 100.0%"));
     }
@@ -191,7 +201,7 @@ mod tests {
         let causes = [((Fate::Stale, Cause::ParentTooOld), 10)].into();
         let account =
             Account { found: 2810, accepted: 2799, stale: 10, queued: 1, causes, ..Account::default() };
-        let totals = text(|out| write_totals(out, &status(vec![account.clone()])));
+        let totals = plain(&super::totals(&status(vec![account.clone()])));
         assert!(totals.contains("found 2810 = accepted 2799 + stale 10 + queued 1"), "{totals}");
         assert!(totals.contains("stale 10: parent block too old"), "{totals}");
         assert!(totals.contains("left behind 1"), "{totals}");

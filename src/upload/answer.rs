@@ -22,6 +22,19 @@ pub enum PostOutcome {
     TimedOut,
 }
 
+impl fmt::Display for PostOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer { status, body } => {
+                write!(f, "HTTP status {status}, {}", shorten(&String::from_utf8_lossy(body)))
+            }
+            Self::NotSent(why) => write!(f, "not sent: {why}"),
+            Self::Broken(why) => write!(f, "broke off: {why}"),
+            Self::TimedOut => f.write_str("no answer in time"),
+        }
+    }
+}
+
 /// What it means for the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
