@@ -8,7 +8,7 @@ use url::Url;
 use super::{
     Effect, Fetch, FetchError, Settings,
     chain::{BlockName, Chain},
-    complaints::Complaints,
+    complaints::{Complaints, few},
     http::shown,
 };
 use crate::{
@@ -33,6 +33,12 @@ const ABSURD_JUMP: u32 = 100_000;
 
 /// ... unless the pool insists for so long.
 const BELIEVED_AFTER: Duration = Duration::from_secs(60);
+
+/// A tip that no block proves may rise by so many blocks at once; a drop, or a greater rise, ...
+const RISE_MAX: u32 = 3;
+
+/// ... is believed when so many configurations in a row say so: a view that is wrong throws away what was found.
+const AGREEING_POLLS: u32 = 3;
 
 /// Requests for blocks in flight at once: one is enough, but answers about a branch left meanwhile may be slow.
 const BLOCK_REQUESTS_MAX: usize = 4;
@@ -71,21 +77,31 @@ pub(super) struct PoolClient {
     config: Option<Config>,
     handlers: Vec<Url>,
     tip: Option<BlockName>,
+    /// How many configurations in a row agree on the tip's height.
+    agreeing: u32,
     config_at: Option<Moment>,
     config_request: Option<(u64, Moment)>,
     next_poll: Moment,
     absurd_since: Option<Moment>,
 
     chain: Chain,
+    leads: bool,
     wants_blocks: bool,
     block_requests: BTreeMap<u64, (BlockName, Moment)>,
     /// The block that the walk needs next, when it may be asked for (again), and the delay after that.
     missing: Option<(BlockName, Moment, Duration)>,
+    /// The block to mine on; the one before while that is not known.
     parent: Option<Block>,
     parentless_since: Option<Moment>,
     refused_targets: Vec<WorkBits>,
 
+    /// A tip that its own blkinfo contradicts.
+    disproved: Option<BlockName>,
+    /// The height of the newest block, as far as it is believed; nothing is told of the pool before.
+    tip_height: Option<u32>,
     view: PoolView,
+    /// The depth below the tip that the user was warned of.
+    warned_of_depth: Option<u32>,
     lost: bool,
     config_complaints: Complaints,
     key_complaints: Complaints,
@@ -103,18 +119,23 @@ impl PoolClient {
             config: None,
             handlers: Vec::new(),
             tip: None,
+            agreeing: 0,
             config_at: None,
             config_request: None,
             next_poll: Moment::ZERO,
             absurd_since: None,
             chain: Chain::default(),
+            leads: false,
             wants_blocks: false,
             block_requests: BTreeMap::new(),
             missing: None,
             parent: None,
             parentless_since: None,
             refused_targets: Vec::new(),
+            disproved: None,
+            tip_height: None,
             view: PoolView::default(),
+            warned_of_depth: None,
             lost: false,
             config_complaints: Complaints::default(),
             key_complaints: Complaints::default(),
@@ -156,9 +177,15 @@ impl PoolClient {
         true
     }
 
-    /// Whether blocks are fetched. A pool that never led needs none; one that led may do so again.
-    pub fn want_blocks(&mut self) {
-        self.wants_blocks = true;
+    /// Whether it decides what is mined. Blocks are fetched of a pool that does, and go on being fetched of one
+    /// that did, which may do so again; one that never led needs none.
+    pub fn lead(&mut self, leads: bool) {
+        self.leads = leads;
+        self.wants_blocks |= leads;
+        if self.parentless_since.is_some() {
+            // What is mined meanwhile is another pool's, which is newer.
+            self.parent = None;
+        }
     }
 
     /// The pool refuses work bits. If those were harder ones of our own choice, it gets none of these any more.
@@ -255,11 +282,10 @@ impl PoolClient {
         let (config, mut problems) = match read {
             Ok(read) => read,
             Err(problem) => {
-                if let Some(problem) = self.config_complaints.failed(problem) {
+                if let Some(problem) = self.config_complaints.failed(problem, now) {
                     let every = self.settings.poll_interval.as_secs_f64();
-                    out.note(Notice::warn(format!(
-                        "{problem}; asking again every {every} s, nothing known is given up"
-                    )));
+                    let kept = if self.config.is_some() { ", nothing known is given up" } else { "" };
+                    out.note(Notice::warn(format!("{problem}; asking again every {every} s{kept}")));
                 }
                 return;
             }
@@ -268,9 +294,8 @@ impl PoolClient {
             out.note(Notice::info(format!("{} gives a good configuration again", self.name())));
         }
         let Some(hash) = config.tip_hash else {
-            if let Some(text) =
-                self.unready.failed(format!("{} is not ready: it has no tip yet", self.name()))
-            {
+            let problem = format!("{} is not ready: it has no tip yet", self.name());
+            if let Some(text) = self.unready.failed(problem, now) {
                 out.note(Notice::info(format!("{text}; asking again")));
             }
             return;
@@ -291,6 +316,8 @@ impl PoolClient {
         if config.ann_target.is_none() && !problems.iter().any(|p| p.starts_with("annTarget")) {
             problems.push("annTarget is missing: this pool cannot be mined on".into());
         }
+        // Few of them are said: first those without which nothing is mined.
+        problems.sort_by_key(|p| !(p.starts_with("annTarget") || p.starts_with("submitAnnUrls")));
         let unusable = config.ann_target.is_none() || config.submit_ann_urls.is_empty();
         if problems.is_empty() {
             if self.key_complaints.over() {
@@ -301,6 +328,8 @@ impl PoolClient {
             out.note(if unusable { Notice::error(text) } else { Notice::warn(text) });
         }
         self.note_changes(&config, tip, out);
+        let agrees = self.tip.is_some_and(|old| is_small_rise(old.height, tip.height));
+        self.agreeing = if agrees { self.agreeing.saturating_add(1) } else { 1 };
         self.tip = Some(tip);
         self.handlers = config.handlers();
         self.config = Some(config);
@@ -342,11 +371,8 @@ impl PoolClient {
             )));
         }
         if config.submit_ann_urls != before.submit_ann_urls {
-            out.note(Notice::info(format!(
-                "{name} changed its ann handlers: {} where there were {}",
-                config.submit_ann_urls.len(),
-                before.submit_ann_urls.len()
-            )));
+            let change = handlers_changed(&before.handlers(), &config.handlers());
+            out.note(Notice::info(format!("{name} changed its ann handlers: {change}")));
         }
         if let (Some(new), Some(old)) = (config.ann_target, before.ann_target)
             && new != old
@@ -370,15 +396,22 @@ impl PoolClient {
             }
             BlockInfo::parse(body).map_err(|e| about(e.to_string()))
         });
-        let taken =
-            checked.and_then(|info| self.chain.insert(asked, &info).map_err(|e| about(e.to_string())));
+        let taken = checked.and_then(|info| {
+            self.chain.insert(asked, &info).map_err(|e| {
+                if self.tip == Some(asked) {
+                    self.disproved = Some(asked);
+                }
+                about(e.to_string())
+            })
+        });
         // An answer about a branch that was left is welcome, but its failure does not matter.
         let wanted = self.missing.as_mut().filter(|(missing, ..)| *missing == asked);
         if let (Err(problem), Some((_, at, delay))) = (taken, wanted) {
             *at = now + *delay;
             *delay = (*delay * 2).min(self.settings.retry_max);
-            if let Some(problem) = self.block_complaints.failed(problem) {
-                out.note(Notice::warn(format!("{problem}; asking again, mining goes on as before")));
+            if let Some(problem) = self.block_complaints.failed(problem, now) {
+                let goes_on = if self.parent.is_some() { ", mining goes on as before" } else { "" };
+                out.note(Notice::warn(format!("{problem}; asking again{goes_on}")));
             }
         }
     }
@@ -386,22 +419,14 @@ impl PoolClient {
     /// Walks back from the tip, asks for the block at which that ends, and makes the view.
     fn follow_tip(&mut self, now: Moment, out: &mut Outbox) {
         let (Some(config), Some(tip)) = (&self.config, self.tip) else { return };
-        let mut view = PoolView {
-            handlers: self.handlers.clone(),
-            tip_height: tip.height,
-            ann_target: self.ann_target(),
-            blocks: Vec::new(),
-        };
+        let mut blocks = Vec::new();
         if self.wants_blocks {
             let old = self.mine_old(config).min(tip.height);
             let walk = self.chain.walk(tip, WINDOW.max(old + 1));
-            self.parent = walk.blocks.iter().find(|block| block.height == tip.height - old).copied();
-            view.blocks = walk.blocks;
-            if view.blocks.is_empty() {
-                // Nothing is known of a new tip yet: what lies below it is most likely still right.
-                view.blocks.clone_from(&self.view.blocks);
-                view.blocks.retain(|block| block.height < tip.height);
-            }
+            let parent = walk.blocks.iter().find(|block| block.height == tip.height - old).copied();
+            self.parentless_since = if parent.is_some() { None } else { self.parentless_since.or(Some(now)) };
+            self.parent = parent.or(self.parent);
+            blocks = walk.blocks;
             if walk.missing.is_none() && self.block_complaints.over() {
                 out.note(Notice::info(format!(
                     "{}: all blocks that are needed are known again",
@@ -409,12 +434,56 @@ impl PoolClient {
                 )));
             }
             self.ask_for(walk.missing, now, out);
-            self.parentless_since =
-                if self.parent.is_some() { None } else { self.parentless_since.or(Some(now)) };
+            self.warn_of_depth(old, out);
         }
+        if !blocks.is_empty() {
+            self.tip_height = Some(tip.height);
+        } else {
+            blocks.clone_from(&self.view.blocks);
+            if self.is_credible(tip) {
+                self.tip_height = Some(tip.height);
+                // Nothing is known of the tip but its height: what lies below it is most likely still right.
+                blocks.retain(|block| block.height < tip.height);
+            }
+        }
+        let Some(tip_height) = self.tip_height else { return };
+        let view =
+            PoolView { handlers: self.handlers.clone(), tip_height, ann_target: self.ann_target(), blocks };
         if view != self.view {
             self.view = view.clone();
             out.effects.push(Effect::View { pool: self.id, view });
+        }
+    }
+
+    /// Whether the height of a tip is believed that no block proves. That of the leader never is: its blocks are
+    /// needed anyway, and what is mined on older ones meanwhile is not worth less.
+    fn is_credible(&self, tip: BlockName) -> bool {
+        if self.leads || self.disproved == Some(tip) {
+            return false;
+        }
+        self.agreeing >= AGREEING_POLLS
+            || self
+                .tip_height
+                .is_none_or(|believed| !self.wants_blocks && is_small_rise(believed, tip.height))
+    }
+
+    /// Warns of a depth below the tip at which nothing is taken.
+    fn warn_of_depth(&mut self, old: u32, out: &mut Outbox) {
+        let too_deep = (self.leads && old >= WINDOW).then_some(old);
+        if too_deep == self.warned_of_depth {
+            return;
+        }
+        self.warned_of_depth = too_deep;
+        if let Some(old) = too_deep {
+            let remedy = match self.settings.mine_old {
+                Some(_) => format!("mine at most {} below it", WINDOW - 1),
+                None => "tell the pool that its mineOldAnns is too large, or override it".into(),
+            };
+            out.note(Notice::warn(format!(
+                "{}: handlers take the newest {WINDOW} parents only; mining {old} below the tip, everything will be \
+                 stale: {remedy}",
+                self.name()
+            )));
         }
     }
 
@@ -470,6 +539,35 @@ impl PoolClient {
     }
 }
 
+/// Whether a tip may have moved so from one configuration to the next, without anything out of the ordinary.
+fn is_small_rise(from: u32, to: u32) -> bool {
+    (from..=from.saturating_add(RISE_MAX)).contains(&to)
+}
+
+/// What is different between two lists of handlers, in a few words.
+fn handlers_changed(before: &[Url], after: &[Url]) -> String {
+    let only_in = |list: &[Url], other: &[Url]| -> Vec<String> {
+        list.iter()
+            .filter(|url| !other.contains(url))
+            .map(|url| shown(url).chars().take(100).collect())
+            .collect()
+    };
+    let (new, gone) = (only_in(after, before), only_in(before, after));
+    let mut changes = Vec::new();
+    for (what, urls) in [("new", new), ("gone", gone)] {
+        if !urls.is_empty() {
+            changes.push(format!("{what}: {}", few(&urls, ", ")));
+        }
+    }
+    if !changes.is_empty() {
+        changes.join("; ")
+    } else if before.len() == after.len() {
+        "their order".into()
+    } else {
+        format!("the same ones, in {} places where there were {}", after.len(), before.len())
+    }
+}
+
 /// `{base}/{file}`, whether or not the base ends in a slash.
 fn join(base: &Url, file: &str) -> Url {
     let mut url = base.clone();
@@ -485,6 +583,21 @@ fn join(base: &Url, file: &str) -> Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_handlers_says_which() {
+        let list = |names: &str| -> Vec<Url> {
+            names.chars().map(|c| Url::parse(&format!("http://u:p@{c}/")).expect("an address")).collect()
+        };
+        for (before, after, expected) in [
+            ("abc", "abd", "new: http://d/; gone: http://c/"),
+            ("abc", "cab", "their order"),
+            ("a", "abcde", "new: http://b/, http://c/, and 2 more"),
+            ("ab", "abb", "the same ones, in 3 places where there were 2"),
+        ] {
+            assert_eq!(handlers_changed(&list(before), &list(after)), expected);
+        }
+    }
 
     #[test]
     fn files_are_found_below_the_pools_address_with_and_without_a_slash() {

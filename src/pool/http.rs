@@ -163,8 +163,15 @@ impl Fetcher {
         let url = shown(url);
         match error {
             ureq::Error::Timeout(_) => FetchError::TimedOut { url, timeout: self.timeout },
-            ureq::Error::Io(error) => FetchError::Failed { url, cause: error.to_string() },
-            error => FetchError::Failed { url, cause: error.to_string() },
+            error => {
+                let cause = error.to_string();
+                let mut cause = cause.strip_prefix("io: ").unwrap_or(&cause).to_owned();
+                // What a TLS client meets that talks to a server without TLS.
+                if cause.contains("InvalidContentType") {
+                    cause.push_str(": does it speak https? try http://");
+                }
+                FetchError::Failed { url, cause }
+            }
         }
     }
 }
@@ -395,6 +402,20 @@ mod tests {
             assert!(matches!(error, FetchError::Failed { .. }), "{path}: {error}");
             assert!(error.to_string().contains(path), "{error}");
         }
+    }
+
+    #[test]
+    fn https_to_a_port_without_it_says_what_to_try() {
+        let server = Server::start(|_, _| false);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("https://{}/config.json", listener.local_addr().unwrap())).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            }
+        });
+        let error = server.fetch(url.as_str(), 100).unwrap_err().to_string();
+        assert!(error.ends_with("does it speak https? try http://"), "{error}");
     }
 
     #[test]

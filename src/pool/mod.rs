@@ -156,7 +156,7 @@ impl Pools {
             settings,
         };
         if let Some(first) = pools.clients.first_mut() {
-            first.want_blocks();
+            first.lead(true);
         }
         if let Some(old) = pools.settings.mine_old.filter(|old| *old > MINE_OLD_MAX) {
             pools.out.note(Notice::warn(format!(
@@ -243,9 +243,10 @@ impl Pools {
         } else {
             return false;
         };
+        self.clients[self.leader].lead(false);
         self.leader = next;
         let leader = &mut self.clients[next];
-        leader.want_blocks();
+        leader.lead(true);
         self.out.note(Notice::warn(format!("{} decides now what is mined: {why}", leader.name())));
         true
     }

@@ -180,6 +180,13 @@ impl World {
                     assert_eq!(job.id, self.jobs.last().map_or(1, |old| old.id + 1));
                     let same = |old: &Job| Job { id: job.id, ..old.clone() } == job;
                     assert!(!self.jobs.last().is_some_and(same), "a job is given only when it changed");
+                    let view = &self.views[self.pools.leader().0];
+                    let told = view.block_at(job.parent_height).map(|block| block.hash);
+                    let goes_on = self.jobs.last().is_some_and(|old| old.parent_hash == job.parent_hash);
+                    assert!(
+                        told == Some(job.parent_hash) || (told.is_none() && goes_on),
+                        "a view comes first"
+                    );
                     self.jobs.push(job);
                 }
                 Effect::Note(notice) => {
@@ -325,7 +332,8 @@ fn the_users_mine_old_overrides_the_pools() {
         world.master().set("mineOldAnns", json!(1));
         world.run(seconds(10));
         assert_eq!(world.parent().1, expected);
-        assert_eq!(world.take_notices(Level::INFO).len(), usize::from(mine_old > 100));
+        let warned = world.take_notices(Level::INFO);
+        assert_eq!(warned.len(), usize::from(mine_old > 100) + usize::from(mine_old > 5), "{warned:?}");
     }
 }
 
@@ -348,7 +356,7 @@ fn a_block_that_cannot_be_had_is_asked_for_again_without_a_change_of_the_configu
     let asked = world.fetched.iter().filter(|(_, f)| *f == file).count();
     assert!((6..=12).contains(&asked), "0.5 s doubling to 5 s: {asked}");
     assert_eq!(world.parent(), (hash(0, 97), 97), "mining goes on");
-    assert_eq!(world.views[0].tip_height, 101);
+    assert_eq!(world.views[0].tip_height, 100, "no block proves another");
     assert_eq!(world.views[0].blocks.last().unwrap().height, 100);
     let notices = world.take_notices(Level::INFO);
     assert!(notices.len() == 1 && notices[0].contains("500"), "{notices:?}");
@@ -569,10 +577,173 @@ fn an_absurd_height_is_believed_if_the_pool_insists() {
     let config = json!({"tipHash": hash(0, 5_000_000), "currentHeight": 5_000_001, "mineOldAnns": 0,
         "annTarget": TARGET, "submitAnnUrls": ["http://a/"]});
     world.master().replace_config(config.to_string());
+    let info = json!({"header": {"hash": hash(0, 5_000_000), "height": 5_000_000,
+        "previousblockhash": hash(0, 4_999_999)}});
+    world.master().replace(&blkinfo(hash(0, 5_000_000)), Ok(info.to_string().into_bytes()));
     world.run(seconds(50));
     assert_eq!(world.views[0].tip_height, 100);
     world.run(seconds(20));
     assert_eq!(world.views[0].tip_height, 5_000_000);
+}
+
+#[test]
+fn a_height_that_blkinfo_disproves_changes_no_view() {
+    for wrong in [5, 96, 98, 106, 90_000] {
+        let mut world = World::one();
+        world.run(seconds(2));
+        let mut config = world.master().config.clone();
+        config["currentHeight"] = json!(wrong);
+        config["submitAnnUrls"] = json!(["http://c/submit"]);
+        config["annTarget"] = json!(0x2000_ffff);
+        world.master().replace_config(config.to_string());
+        world.run(seconds(60));
+        let view = &world.views[0];
+        assert_eq!((view.tip_height, view.blocks.len()), (100, 6), "currentHeight {wrong}");
+        assert_eq!(view.handlers, [Url::parse("http://c/submit").unwrap()], "what else is new is followed");
+        assert_eq!(world.parent(), (hash(0, 97), 97));
+        assert_eq!(world.pools.job().unwrap().work_bits, bits(0x2000_ffff), "by what is mined as well");
+        world.master().extend(0, 101);
+        world.run(seconds(6));
+        assert_eq!((world.views[0].tip_height, world.parent().1), (101, 98));
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_leader_before_a_block_proves_its_height() {
+    let mut master = Master::new(100);
+    let good = master.replace(&blkinfo(hash(0, 100)), failed()).unwrap();
+    let mut world = World::new(vec![master], Settings::default());
+    world.run(seconds(30));
+    assert_eq!(world.views[0], PoolView::default());
+    world.master().replace(&blkinfo(hash(0, 100)), good);
+    world.run(seconds(6));
+    assert_eq!(world.views[0].tip_height, 100);
+}
+
+#[test]
+fn a_leap_of_a_secondary_pool_is_believed_when_three_configurations_agree() {
+    for (said, seconds_until) in [(202, 6), (204, 6), (200, 16), (5, 16), (205, 16), (90_000, 16)] {
+        let mut world = two_pools();
+        world.run(seconds(2));
+        let mut config = world.masters[1].config.clone();
+        config["currentHeight"] = json!(said);
+        config["submitAnnUrls"] = json!(["http://c/submit"]);
+        world.masters[1].replace_config(config.to_string());
+        world.run(seconds(seconds_until - 5));
+        assert_eq!(
+            (world.views[1].tip_height, world.views[1].handlers.len()),
+            (200, 2 - usize::from(seconds_until > 6))
+        );
+        world.run(seconds(5));
+        assert_eq!(world.views[1].tip_height, said - 1, "currentHeight {said}");
+    }
+}
+
+#[test]
+fn a_single_false_height_of_a_secondary_pool_changes_nothing() {
+    let mut world = two_pools();
+    world.run(seconds(2));
+    let good = world.masters[1].config.to_string();
+    for wrong in [5, 90_000, 5, 5, 90_000] {
+        let mut config = world.masters[1].config.clone();
+        config["currentHeight"] = json!(wrong);
+        world.masters[1].replace_config(config.to_string());
+        world.run(seconds(5));
+        assert_eq!(world.views[1].tip_height, 200);
+    }
+    world.masters[1].replace_config(good);
+    world.run(seconds(60));
+    assert_eq!(world.views[1].tip_height, 200);
+}
+
+#[test]
+fn a_pool_that_lost_the_lead_for_want_of_blocks_still_gets_what_is_mined() {
+    let mut world = World::new(vec![Master::new(100), Master::new(100)], Settings::default());
+    world.run(seconds(2));
+    let fail_blocks = |master: &mut Master| {
+        let files: Vec<_> = master.files.keys().filter(|file| *file != "/config.json").cloned().collect();
+        files.into_iter().for_each(|file| drop(master.replace(&file, failed())));
+    };
+    for height in 101..120 {
+        for master in &mut world.masters {
+            master.extend(0, height);
+        }
+        fail_blocks(world.master());
+        world.run(seconds(30));
+    }
+    assert_eq!(world.pools.leader(), PoolId(1));
+    assert_eq!((world.views[0].tip_height, world.views[1].tip_height), (119, 119));
+}
+
+#[test]
+fn mining_so_deep_that_everything_is_stale_is_warned_of_once() {
+    let mut world = World::one();
+    world.run(seconds(2));
+    for (old, warnings) in [(5, 0), (6, 1), (6, 0), (20, 1), (3, 0), (6, 1)] {
+        world.master().set("mineOldAnns", json!(old));
+        world.run(seconds(12));
+        let said = world.take_notices(Level::WARN);
+        assert_eq!(said.len(), warnings, "{old}: {said:?}");
+        assert!(said.iter().all(|text| text.contains(&format!("mining {old} below the tip"))), "{said:?}");
+    }
+}
+
+#[test]
+fn before_anything_is_known_nothing_is_said_to_go_on() {
+    let mut master = Master::new(100);
+    master.replace("/config.json", failed());
+    let mut world = World::new(vec![master], Settings::default());
+    world.run(seconds(20));
+    let said = world.take_notices(Level::WARN);
+    assert!(said.len() == 1 && said[0].ends_with("asking again every 5 s"), "{said:?}");
+    world.master().replace(&blkinfo(hash(0, 100)), failed());
+    world.master().publish();
+    world.run(seconds(20));
+    let said = world.take_notices(Level::WARN);
+    assert!(said.len() == 1 && said[0].ends_with("; asking again"), "{said:?}");
+    world.run(seconds(700));
+    assert_eq!(world.take_notices(Level::WARN).len(), 2, "but it is said again every 5 minutes");
+}
+
+#[test]
+fn a_configuration_bad_in_many_keys_gives_a_line_that_can_be_read() {
+    let mut world = World::one();
+    world.run(seconds(2));
+    let mut config = world.master().config.clone();
+    for key in ["version", "softVersion", "downloadAnnUrls", "mineOldAnns", "annTarget"] {
+        config[key] = json!({"nonsense": "of some length, to fill the line"});
+    }
+    world.master().replace_config(config.to_string());
+    world.run(seconds(20));
+    let said = world.take_notices(Level::WARN);
+    assert!(said.len() == 1 && said[0].contains("annTarget") && said[0].ends_with("and 3 more"), "{said:?}");
+}
+
+#[test]
+fn a_view_is_told_before_the_job_that_follows_from_it() {
+    let mut world = World::one();
+    world.run(seconds(2));
+    world.master().set("mineOldAnns", json!(0));
+    world.run(seconds(6));
+    world.master().extend(0, 101);
+    let mut order = Vec::new();
+    while world.pools.job().unwrap().parent_height < 101 {
+        world.now = world.pools.next_wake().unwrap();
+        let mut effects = world.pools.handle(Event::Tick, world.now);
+        while let Some(effect) = (!effects.is_empty()).then(|| effects.remove(0)) {
+            match effect {
+                Effect::Fetch(fetch) => {
+                    let result = world.masters[0].answer(fetch.url.path());
+                    let event = Event::Fetched { request: fetch.request, result };
+                    effects.extend(world.pools.handle(event, world.now));
+                }
+                Effect::View { view, .. } => order.push(("view", view.tip_height)),
+                Effect::Mine(job) => order.push(("mine", job.parent_height)),
+                Effect::Note(_) => {}
+            }
+        }
+    }
+    assert_eq!(order, [("view", 101), ("mine", 101)]);
 }
 
 #[test]
@@ -679,7 +850,8 @@ fn with_every_pool_down_the_last_job_goes_on() {
     }
     world.run(seconds(600));
     assert_eq!((world.pools.leader(), world.jobs.len(), world.parent().1), (PoolId(0), 1, 97));
-    assert_eq!(world.take_notices(Level::INFO).len(), 2, "one for each pool");
+    let notices = world.take_notices(Level::INFO);
+    assert_eq!(notices.len(), 4, "one for each pool, and again after 5 minutes: {notices:?}");
 }
 
 #[test]

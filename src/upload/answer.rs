@@ -14,8 +14,10 @@ pub enum PostOutcome {
         /// The body, or as much of it as there was; bounded.
         body: Vec<u8>,
     },
-    /// No answer, and the handler never had the whole batch: it cannot have been taken. With the reason.
+    /// The handler was not reached: the batch cannot have been taken. With the reason.
     NotSent(String),
+    /// The handler was reached, but never had the whole batch: it cannot have been taken. With the reason.
+    CutShort(String),
     /// The connection broke after the batch was sent: it may have been taken. With the reason.
     Broken(String),
     /// No answer in time to a batch that was sent: it may have been taken.
@@ -52,6 +54,7 @@ pub(super) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     NotReached(String),
+    CutShort(String),
     Broken(String),
     TimedOut,
     Status(u16, String),
@@ -60,10 +63,12 @@ pub(super) enum Trouble {
     Garbled,
 }
 
+/// A kind of trouble: more of the same kind is no news.
+pub(super) type Kind = std::mem::Discriminant<Trouble>;
+
 impl Trouble {
-    /// Whether it is the same sort of trouble, and so no news.
-    pub fn is_like(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
+    pub fn kind(&self) -> Kind {
+        std::mem::discriminant(self)
     }
 }
 
@@ -71,6 +76,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotReached(why) => write!(f, "could not be reached ({why})"),
+            Self::CutShort(why) => write!(f, "broke off before the whole batch was sent ({why})"),
             Self::Broken(why) => write!(f, "broke off before it answered ({why})"),
             Self::TimedOut => f.write_str("does not answer in time"),
             Self::Status(503, text) if text == "overloaded" => f.write_str("is overloaded"),
@@ -104,6 +110,8 @@ pub enum Refusal {
     Version,
     /// A payment address that the pool does not take.
     PayTo,
+    /// More bytes than it takes at once, however few.
+    TooLarge,
     /// Something that this program does not know.
     Other,
 }
@@ -120,6 +128,7 @@ impl fmt::Display for Refusal {
             Self::WrongKey => "wrong signing key",
             Self::Version => "unsupported ann version",
             Self::PayTo => "invalid payto",
+            Self::TooLarge => "too large",
             Self::Other => "another refusal",
         })
     }
@@ -129,6 +138,7 @@ impl fmt::Display for Refusal {
 pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
     let (status, body) = match outcome {
         PostOutcome::NotSent(why) => return Outcome::Kept(Trouble::NotReached(why.clone())),
+        PostOutcome::CutShort(why) => return Outcome::Kept(Trouble::CutShort(why.clone())),
         PostOutcome::Broken(why) => return Outcome::Unclear(Trouble::Broken(why.clone())),
         PostOutcome::TimedOut => return Outcome::Unclear(Trouble::TimedOut),
         PostOutcome::Answer { status, body } => (*status, body),
@@ -152,6 +162,7 @@ pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
         201..=299 => Outcome::Unclear(Trouble::Status(status, text)),
         // A wrong path or method, a redirect, a crowd: the batch is not to blame.
         401 | 404 | 405 | 408 | 429 => Outcome::Kept(Trouble::Status(status, text)),
+        413 => Outcome::Refused(Refusal::TooLarge, text),
         400..=499 => refused(text),
         // A failure inside the handler, or of a proxy before it, may have come after the batch was taken. A 503
         // comes before anything is done.
@@ -250,6 +261,8 @@ mod tests {
         assert_eq!(error(400, "server not ready"), Outcome::Kept(Trouble::NotReady));
         let not_sent = interpret(&PostOutcome::NotSent("refused".into()));
         assert_eq!(not_sent, Outcome::Kept(Trouble::NotReached("refused".into())));
+        let cut_short = interpret(&PostOutcome::CutShort("reset".into()));
+        assert_eq!(cut_short, Outcome::Kept(Trouble::CutShort("reset".into())));
     }
 
     #[test]
@@ -287,6 +300,7 @@ mod tests {
             assert_eq!(error(400, text), Outcome::Refused(refusal, text.into()));
             assert_eq!(error(200, text), Outcome::Refused(refusal, text.into()), "whatever the status");
         }
+        assert_eq!(answer(413, "<html>"), Outcome::Refused(Refusal::TooLarge, "<html>".into()));
         let text = r#"Missing request header "x-pc-payto""#;
         assert_eq!(answer(400, text), Outcome::Refused(Refusal::Other, text.into()), "plain text");
     }

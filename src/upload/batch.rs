@@ -92,6 +92,15 @@ impl Parcel {
             .collect()
     }
 
+    /// Cuts it in two; there must be at least two announcements.
+    pub fn halves(self) -> [Self; 2] {
+        let (first, second) = self.batch.announcements.split_at(self.len() / 2);
+        [first, second].map(|part| {
+            let batch = Batch { job: self.batch.job.clone(), announcements: part.to_vec() };
+            Self { batch: Arc::new(batch), ..self.clone() }
+        })
+    }
+
     /// A random one in 64 of each backend's announcements, but at least one.
     pub fn sample(&self, rng: &mut fastrand::Rng) -> Vec<Arc<Found>> {
         let mut of_backend: BTreeMap<BackendId, Vec<&Arc<Found>>> = BTreeMap::new();

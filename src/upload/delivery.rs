@@ -26,6 +26,9 @@ use crate::values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView};
 /// enough for two more configurations to be fetched, one of which may explain it.
 const WAIT_FOR_LIST: Duration = Duration::from_secs(10);
 
+/// The part of `Settings::batch_age` at which a batch may be closed at the earliest.
+const AGE_MIN: f64 = 0.7;
+
 /// What an event's handling may use.
 pub(super) struct Context<'a> {
     pub now: Moment,
@@ -124,7 +127,9 @@ impl Delivery {
             Judgement::Lose(fate, cause) => self.lose(1, false, fate, cause, cx),
             Judgement::Send | Judgement::Hold => {
                 let place = self.place(&found);
-                self.queue(place).add(found, age, since, cx.settings.batch_len);
+                let (settings, rng) = (cx.settings, &mut *cx.rng);
+                let oldest = || settings.batch_age.mul_f64(AGE_MIN + (1.0 - AGE_MIN) * rng.f64());
+                self.queue(place).add(found, age, since, oldest, settings.batch_len);
             }
         }
     }
@@ -233,7 +238,7 @@ impl Delivery {
         }
     }
 
-    /// Keeps queues within their bound, and those of handlers that want nothing empty.
+    /// Keeps queues within their bounds, and those of handlers that want nothing empty.
     fn drop_overflow(&mut self, cx: &mut Context) {
         let bytes = cx.settings.queue_bytes;
         let mut lost = Vec::new();
@@ -248,6 +253,12 @@ impl Delivery {
             }
         }
         while let Some(parcel) = self.holding.pop_over(bytes) {
+            lost.push((parcel, Fate::Overflow, Cause::QueueFull));
+        }
+        while self.queued() * kernels::Announcement::LEN as u64 > cx.settings.pool_bytes as u64
+            && let Some(largest) = self.queues().max_by_key(|queue| queue.len())
+            && let Some(parcel) = largest.pop_over(0)
+        {
             lost.push((parcel, Fate::Overflow, Cause::QueueFull));
         }
         for (parcel, fate, cause) in lost {
@@ -265,7 +276,7 @@ impl Delivery {
         let advice = match (&fate, &cause) {
             (Fate::Unwanted, Cause::TooEasy) => Some("it asks for harder work bits than are mined"),
             (Fate::Unwanted, Cause::OtherKey) => Some("it expects another signing key than the leading pool"),
-            (Fate::Unwanted, Cause::ParentAhead) => Some("its newest block is far below the leading pool's"),
+            (Fate::Unwanted, Cause::ParentAhead) => Some("its newest block is far below the one mined on"),
             (Fate::Overflow, _) => Some("its handlers take less than is found, and a queue is full"),
             _ => None,
         };
@@ -295,7 +306,7 @@ impl Delivery {
             }
         }
         self.retired.retain(|handler| handler.posts > 0);
-        if !matches!(outcome, PostOutcome::NotSent(_)) {
+        if !matches!(outcome, PostOutcome::NotSent(_) | PostOutcome::CutShort(_)) {
             self.account.bytes_uploaded += (n * kernels::Announcement::LEN) as u64;
         }
         match answer::interpret(outcome) {
@@ -345,6 +356,7 @@ impl Delivery {
     fn recover(&mut self, id: u64, cx: &mut Context) {
         let Some(handler) = self.handler(id) else { return };
         handler.back_off.reset();
+        handler.told_troubles.clear();
         if handler.trouble.take().is_some() {
             let notice = format!("handler {} takes announcements again", handler.url);
             cx.note(Notice::info(notice));
@@ -360,8 +372,8 @@ impl Delivery {
             // There is little time left, and so nothing to be gained from patience.
             handler.back_off.cut_short(now + Duration::from_secs(1));
         }
-        let is_news = handler.trouble.as_ref().is_none_or(|known| !known.is_like(&trouble));
-        if is_news {
+        if !handler.told_troubles.contains(&trouble.kind()) {
+            handler.told_troubles.push(trouble.kind());
             cx.note(Notice::warn(format!(
                 "handler {url} {trouble}: its announcements are kept and sent again until it takes them"
             )));
@@ -399,6 +411,7 @@ impl Delivery {
         handler.duplicate += duplicate - late;
         handler.rejected += rest;
         handler.told_refusal = false;
+        handler.takes_no_size = false;
         if (told_accepted + told_duplicate != n) && !mem::replace(&mut handler.told_nonsense, true) {
             cx.note(Notice::warn(format!(
                 "handler {url} got {n} announcements and counts {told_accepted} as accepted, {told_duplicate} as \
@@ -434,6 +447,15 @@ impl Delivery {
                 parcel.state = State::Waiting(self.check(parcel.batch.announcements.clone(), why, cx));
                 return self.file(parcel, cx);
             }
+            Refusal::TooLarge if n > 1 && !self.takes_no_size(id) => {
+                return self.halve(parcel, id, &url, cx);
+            }
+            Refusal::TooLarge => {
+                if let Some(handler) = self.handler(id) {
+                    handler.takes_no_size = true;
+                }
+                "even one announcement is too large for it; tell the pool"
+            }
             Refusal::NotEnoughWork => {
                 let work_bits = parcel.batch.job.work_bits;
                 cx.effects.push(Effect::TargetRefused { pool: self.pool, work_bits });
@@ -453,11 +475,35 @@ impl Delivery {
             mem::replace(&mut handler.told_refusal, true)
         });
         if !told {
+            let text = if text.is_empty() { refusal.to_string() } else { text };
             cx.note(Notice::error(format!(
                 "handler {url} refused {n} announcements ({text}), which count as rejected: {remedy}"
             )));
         }
         self.lose(n, maybe_delivered, Fate::Rejected, Cause::Refused(refusal), cx);
+    }
+
+    fn takes_no_size(&mut self, id: u64) -> bool {
+        self.handler(id).is_some_and(|handler| handler.takes_no_size)
+    }
+
+    /// Has a batch that is too large for a handler sent in two parts.
+    fn halve(&mut self, parcel: Parcel, id: u64, url: &str, cx: &mut Context) {
+        if self.handler(id).is_some_and(|handler| !mem::replace(&mut handler.told_too_large, true)) {
+            cx.note(Notice::warn(format!(
+                "handler {url} calls a batch of {} announcements too large (HTTP status 413): sending it in parts",
+                parcel.len()
+            )));
+        }
+        if let Judgement::Lose(fate, cause) = self.judge(&parcel.batch.job) {
+            return self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+        }
+        // The second half first: each is put before its siblings, so that a single one is soon reached.
+        for half in parcel.halves().into_iter().rev() {
+            for (place, part) in half.split(|found| self.place(found)) {
+                self.queue(place).insert_first(part);
+            }
+        }
     }
 
     /// Puts a parcel back where it belongs by the newest view.
@@ -622,11 +668,13 @@ impl Delivery {
             unanswered += lost.iter().map(Parcel::len).sum::<usize>();
         }
         self.account.lose(Fate::Unknown, Cause::OutOfTime, unanswered);
-        let queued = self.queued();
-        if queued + unanswered as u64 > 0 {
+        let parts = [(self.queued(), "not sent"), (unanswered as u64, "sent but not answered")];
+        let parts: Vec<_> =
+            parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        if !parts.is_empty() {
+            let parts = parts.join(", ");
             cx.note(Notice::warn(format!(
-                "the time to hand in what was found is over: {queued} announcements for pool {} were not sent, and \
-                 {unanswered} were sent but not answered",
+                "left behind: announcements for pool {}: {parts}",
                 self.account.pool
             )));
         }
@@ -650,7 +698,7 @@ impl Delivery {
         if planted(Bug::IgnoreAge) && !self.draining {
             return;
         }
-        if queue.opened().is_some_and(|opened| self.draining || opened + cx.settings.batch_age <= cx.now) {
+        if queue.due().is_some_and(|due| self.draining || due <= cx.now) {
             queue.close();
         }
     }
@@ -704,7 +752,7 @@ impl Delivery {
         }
         let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
         let of_handler = |handler: &Handler| {
-            let full_age = handler.queue.opened().map(|opened| opened + settings.batch_age);
+            let full_age = handler.queue.due();
             let post = handler.free_from(settings.uploaders).and_then(|from| {
                 let ready = handler.queue.parcels().filter(|parcel| {
                     parcel.state == State::Ready && parcel.batch.job.parent_height <= tip_height
@@ -742,7 +790,8 @@ impl Delivery {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.posts.is_empty() && self.queued() == 0
+        let is_hopeless = self.draining && self.view.is_none();
+        self.posts.is_empty() && (is_hopeless || self.queued() == 0)
     }
 }
 

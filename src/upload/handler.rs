@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{answer::Trouble, backoff::BackOff, ledger::HandlerRow, queue::Queue};
+use super::{
+    answer::{Kind, Trouble},
+    backoff::BackOff,
+    ledger::HandlerRow,
+    queue::Queue,
+};
 use crate::values::Moment;
 
 /// A place on a pool's list of handlers, and what waits for it.
@@ -14,14 +19,20 @@ pub(super) struct Handler {
     pub url: Url,
     pub queue: Queue,
     pub back_off: BackOff,
-    /// What was last said to be wrong with it; `None` while all is well.
+    /// What is wrong with it; `None` while all is well.
     pub trouble: Option<Trouble>,
+    /// The kinds of trouble that were told since all was last well.
+    pub told_troubles: Vec<Kind>,
     /// Posts not answered yet.
     pub posts: usize,
     /// Announcements in them.
     pub in_flight: usize,
     /// A refusal for what is in a batch was told, and none was taken since.
     pub told_refusal: bool,
+    /// That batches are too large for it was told.
+    pub told_too_large: bool,
+    /// Even a single announcement was too large for it, and nothing was taken since.
+    pub takes_no_size: bool,
     /// That its counts make no sense was told.
     pub told_nonsense: bool,
     pub accepted: u64,
@@ -38,9 +49,12 @@ impl Handler {
             queue: Queue::default(),
             back_off: BackOff::default(),
             trouble: None,
+            told_troubles: Vec::new(),
             posts: 0,
             in_flight: 0,
             told_refusal: false,
+            told_too_large: false,
+            takes_no_size: false,
             told_nonsense: false,
             accepted: 0,
             duplicate: 0,

@@ -23,9 +23,10 @@ const ANSWER_BYTES: u64 = 64 << 10;
 ///
 /// Redirects are never followed: announcements go where the pool's list says.
 pub fn agent(uploaders: usize) -> Agent {
+    let uploaders = super::uploaders(uploaders);
     client()
-        .max_idle_connections(uploaders.max(1) * 16)
-        .max_idle_connections_per_host(uploaders.max(1))
+        .max_idle_connections(uploaders * 16)
+        .max_idle_connections_per_host(uploaders)
         // Longer than it takes to fill a batch on a slow machine.
         .max_idle_age(Duration::from_secs(60))
         .build()
@@ -50,7 +51,8 @@ pub fn post(agent: &Agent, post: &Post) -> PostOutcome {
     let mut response = match result {
         Ok(response) => response,
         // A handler takes a batch as a whole: one that lacks its end cannot have been taken, whatever went wrong.
-        Err(error) if !body.is_handed_over() => return PostOutcome::NotSent(error.to_string()),
+        Err(error) if body.at == 0 => return PostOutcome::NotSent(reason(&error)),
+        Err(error) if !body.is_handed_over() => return PostOutcome::CutShort(reason(&error)),
         Err(error) => return no_answer(error),
     };
     let status = response.status().as_u16();
@@ -67,8 +69,20 @@ fn no_answer(error: Error) -> PostOutcome {
     match error {
         Error::Timeout(_) => PostOutcome::TimedOut,
         Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => PostOutcome::TimedOut,
-        error => PostOutcome::Broken(error.to_string()),
+        error => PostOutcome::Broken(reason(&error)),
     }
+}
+
+/// What went wrong, in words for a user.
+fn reason(error: &Error) -> String {
+    if matches!(error, Error::Timeout(_)) {
+        return "it took too long".into();
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("io: ").unwrap_or(&text);
+    // What a TLS client meets that talks to a server without TLS.
+    let remedy = if text.contains("InvalidContentType") { ": does it speak https? try http://" } else { "" };
+    format!("{text}{remedy}")
 }
 
 /// Announcements one after the other, read without being copied together first.
@@ -242,6 +256,7 @@ mod tests {
                     outcome,
                     PostOutcome::Answer { status: 200, .. }
                         | PostOutcome::NotSent(_)
+                        | PostOutcome::CutShort(_)
                         | PostOutcome::Broken(_)
                 ),
                 "{outcome:?}"
@@ -278,7 +293,29 @@ mod tests {
         // More than the buffers between hold, so that the end cannot have been sent.
         let url = server(|_, stream| stream.shutdown(Shutdown::Both).unwrap());
         let outcome = post(&agent(1), &a_post(&url, 16 * 1024));
-        assert!(matches!(outcome, PostOutcome::NotSent(_)), "closed at once: {outcome:?}");
+        let PostOutcome::CutShort(why) = outcome else { panic!("closed at once: {outcome:?}") };
+        assert!(!why.starts_with("io"), "{why}");
+    }
+
+    #[test]
+    fn https_to_a_port_without_it_says_what_to_try() {
+        let url = server(|_, mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        });
+        let outcome = post(&agent(1), &a_post(&url.replace("http:", "https:"), 3));
+        let PostOutcome::NotSent(why) = outcome else { panic!("{outcome:?}") };
+        assert!(why.ends_with("does it speak https? try http://"), "{why}");
+    }
+
+    #[test]
+    fn any_number_of_uploaders_makes_an_agent() {
+        for uploaders in [0, 1, usize::MAX] {
+            let url = server(|_, stream| {
+                read_request(&stream);
+                reply(&stream, "200 OK", "{}");
+            });
+            assert!(matches!(post(&agent(uploaders), &a_post(&url, 1)), PostOutcome::Answer { .. }));
+        }
     }
 
     #[test]

@@ -44,19 +44,25 @@ use crate::{
     values::{BackendId, Found, Moment, Notice, PoolId, PoolView},
 };
 
+/// The most posts at the same time, per handler: more than any handler can make use of.
+const UPLOADERS_MAX: usize = 256;
+
 /// How announcements are uploaded.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Posts in flight at the same time, per handler; at least 1.
+    /// Posts in flight at the same time, per handler; 1 to 256, what is beyond counts as that.
     pub uploaders: usize,
     /// How long a post may take, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// How old a batch may get before it is posted though it is not full.
+    /// How old a batch may get before it is posted though it is not full. Chance takes up to 30 % off, for each
+    /// batch anew, so that those of many handlers, which begin at the same time, do not all leave at the same time.
     pub batch_age: Duration,
     /// Announcements in a full batch; at least 1.
     pub batch_len: usize,
     /// Announcements that may wait per handler, in bytes.
     pub queue_bytes: usize,
+    /// Announcements that may wait for all handlers of a pool together, in bytes.
+    pub pool_bytes: usize,
     /// The first wait after a failure.
     pub backoff_min: Duration,
     /// The longest wait after failures.
@@ -76,12 +82,18 @@ impl Settings {
             batch_age: Duration::from_secs(10),
             batch_len: BATCH,
             queue_bytes: 64 << 20,
+            pool_bytes: 512 << 20,
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
             pay_to,
             seed,
         }
     }
+}
+
+/// How many posts to a handler at the same time are made of those asked for.
+fn uploaders(asked: usize) -> usize {
+    asked.clamp(1, UPLOADERS_MAX)
 }
 
 /// What the uploader is told.
@@ -192,7 +204,7 @@ impl Uploader {
     /// An uploader for pools, named as the user named them, and a number of backends.
     pub fn new(pools: &[String], backends: usize, settings: Settings) -> Self {
         let settings = Settings {
-            uploaders: settings.uploaders.max(1),
+            uploaders: uploaders(settings.uploaders),
             batch_len: settings.batch_len.max(1),
             ..settings
         };
@@ -269,7 +281,8 @@ impl Uploader {
         }
     }
 
-    /// Whether nothing waits and nothing is in flight.
+    /// Whether nothing waits and nothing is in flight. While draining, what waits for a pool that never said a word
+    /// is left behind: nothing can come of waiting for it.
     pub fn is_idle(&self) -> bool {
         self.deliveries.iter().all(Delivery::is_idle)
     }

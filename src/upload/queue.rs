@@ -1,6 +1,6 @@
 //! What waits for one handler.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use kernels::Announcement;
 
@@ -10,9 +10,10 @@ use crate::values::{Found, Job, Moment};
 /// Batches that wait, oldest first, and the one that is still being filled.
 ///
 /// **Bound**: `Settings::queue_bytes` of announcements, the batch being filled among them; what is in flight is
-/// not counted. Whoever puts something in calls [`Queue::pop_over`] until it gives nothing. **What is dropped**:
-/// the oldest batch, whole, checked or not; the one being filled only when nothing else is left. The oldest is
-/// worth least: it goes stale first.
+/// not counted. All queues of a pool together hold `Settings::pool_bytes` at most: a pool may list many handlers.
+/// Whoever puts something in calls [`Queue::pop_over`] until it gives nothing, then for the largest queue until
+/// the pool's bound is kept. **What is dropped**: the oldest batch, whole, checked or not; the one being filled
+/// only when nothing else is left. The oldest is worth least: it goes stale first.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     parcels: VecDeque<Parcel>,
@@ -27,6 +28,8 @@ pub(super) struct Open {
     pub announcements: Vec<Arc<Found>>,
     pub age: u64,
     pub opened: Moment,
+    /// When it is closed, full or not.
+    pub due: Moment,
 }
 
 impl Queue {
@@ -43,13 +46,21 @@ impl Queue {
         self.parcels.iter_mut()
     }
 
-    /// When the batch being filled was begun.
-    pub fn opened(&self) -> Option<Moment> {
-        self.open.as_ref().map(|open| open.opened)
+    /// When the batch being filled is to be closed.
+    pub fn due(&self) -> Option<Moment> {
+        self.open.as_ref().map(|open| open.due)
     }
 
-    /// Adds one announcement to the batch being filled, which is closed if it is full or of another job.
-    pub fn add(&mut self, found: Arc<Found>, age: u64, now: Moment, batch_len: usize) {
+    /// Adds one announcement to the batch being filled, which is closed if it is full or of another job. One that
+    /// is begun is begun as of `opened`, and may get as old as `oldest` says.
+    pub fn add(
+        &mut self,
+        found: Arc<Found>,
+        age: u64,
+        opened: Moment,
+        oldest: impl FnOnce() -> Duration,
+        batch_len: usize,
+    ) {
         if self.open.as_ref().is_some_and(|open| !same_job(&open.job, &found.job)) {
             self.close();
         }
@@ -58,7 +69,8 @@ impl Queue {
             job: found.job.clone(),
             announcements: Vec::new(),
             age,
-            opened: now,
+            opened,
+            due: opened + oldest(),
         });
         open.announcements.push(found);
         if open.announcements.len() >= batch_len {
@@ -77,6 +89,13 @@ impl Queue {
     pub fn insert(&mut self, parcel: Parcel) {
         self.len += parcel.len();
         let place = self.parcels.partition_point(|other| other.age <= parcel.age);
+        self.parcels.insert(place, parcel);
+    }
+
+    /// Puts a parcel before all that are not older: what was posted before its siblings is so again.
+    pub fn insert_first(&mut self, parcel: Parcel) {
+        self.len += parcel.len();
+        let place = self.parcels.partition_point(|other| other.age < parcel.age);
         self.parcels.insert(place, parcel);
     }
 

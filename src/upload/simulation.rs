@@ -55,6 +55,8 @@ struct Plan {
     raise: bool,
     drain_at_once: bool,
     cut_off: bool,
+    /// Something before the handlers takes no more announcements at once.
+    small_bodies: bool,
 }
 
 impl Plan {
@@ -73,6 +75,7 @@ impl Plan {
             raise: some(10),
             drain_at_once: some(50),
             cut_off: some(10),
+            small_bodies: some(15),
         };
         plan.faults = *rng.choice(&[0, 10, 40, 80]).unwrap();
         plan
@@ -149,6 +152,7 @@ impl World {
             timeout: seconds(5.0),
             batch_len: rng.usize(1..=8),
             queue_bytes: if plan.small_queue { 12 * Announcement::LEN } else { 64 << 20 },
+            pool_bytes: if plan.small_queue { 20 * Announcement::LEN } else { 512 << 20 },
             backoff_max: seconds(4.0),
             ..Settings::new("payme".parse().unwrap(), seed)
         };
@@ -306,6 +310,9 @@ impl World {
         let Some(place) = pool.handlers.iter().position(|handler| handler == url) else {
             return (404, "not found".into());
         };
+        if self.plan.small_bodies && batch.len() > 2 {
+            return (413, "<html>".into());
+        }
         if parent + 5 < tip || parent > tip {
             let text = format!("block number out of range, expect {} got {}", tip + 1, parent + 1);
             return error(&text);
@@ -371,6 +378,7 @@ impl World {
             2 => (soon, answer(503, "<html>")),
             3 => (soon, answer(400, r#"{"warn":[],"error":["server not ready"],"result":null}"#)),
             4 => (soon, answer(429, "")),
+            5 if self.rng.bool() => (soon, PostOutcome::CutShort("reset".into())),
             5 => (soon, PostOutcome::NotSent("refused".into())),
             // From here on, nobody tells whether it was taken.
             6 => (late, PostOutcome::TimedOut),
@@ -519,6 +527,8 @@ impl World {
             check!(account.found == found, "{found} were found, not {}", account.found);
             let room = self.settings.queue_bytes / Announcement::LEN;
             check!(account.handlers.iter().all(|row| row.queued as usize <= room), "a queue is too long");
+            let room = self.settings.pool_bytes / Announcement::LEN;
+            check!(account.queued as usize <= room, "a pool's queues are too long");
             check!(account.accepted <= pool.accepted, "more accepted than the pool has");
             let late_or_flying = pool.in_flight.values().map(|(_, batch)| batch.len() as u64).sum::<u64>();
             let known = account.accepted + account.unknown + account.queued + late_or_flying;

@@ -38,6 +38,14 @@ fn job(parent_height: u32) -> Arc<Job> {
     })
 }
 
+/// An announcement that a handler takes, if there are no more than 256.
+fn found(job: &Arc<Job>, handler: u8, mark: u8) -> Arc<Found> {
+    let mut hash = [0; 32];
+    hash[..2].copy_from_slice(&[handler, mark]);
+    let announcement = Announcement::from_bytes([0; 1024]);
+    Arc::new(Found { announcement, hash, job: job.clone(), backend: BackendId(0) })
+}
+
 impl Bench {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings { batch_len: 4, ..Settings::new("payme".parse().unwrap(), 1) };
@@ -86,13 +94,14 @@ impl Bench {
     /// Finds announcements that handler `0` takes if there are no more than 256; `mark` is for [`Bench::bad`].
     fn find(&mut self, job: &Arc<Job>, marks: &[u8]) {
         self.found += marks.len() as u64;
-        let make = |&mark: &u8| {
-            let mut hash = [0; 32];
-            hash[1] = mark;
-            let announcement = Announcement::from_bytes([0; 1024]);
-            Arc::new(Found { announcement, hash, job: job.clone(), backend: BackendId(0) })
-        };
-        let announcements = marks.iter().map(make).collect();
+        let announcements = marks.iter().map(|mark| found(job, 0, *mark)).collect();
+        self.tell(Event::Found { backend: BackendId(0), found_total: self.found, announcements });
+    }
+
+    /// Finds one announcement for each of the first handlers.
+    fn find_for_each(&mut self, job: &Arc<Job>, handlers: u8) {
+        self.found += u64::from(handlers);
+        let announcements = (0..handlers).map(|handler| found(job, handler, 0)).collect();
         self.tell(Event::Found { backend: BackendId(0), found_total: self.found, announcements });
     }
 
@@ -142,9 +151,9 @@ fn a_batch_is_sent_when_full_when_its_job_changes_and_when_it_is_old() {
     assert_eq!(bench.posts[0].work_number, 101);
     bench.find(&job(99), &[0]);
     assert_eq!(bench.posts[1].batch.len(), 2, "another job");
-    bench.wait(9.9);
+    bench.wait(6.9);
     assert_eq!(bench.posts.len(), 2);
-    bench.wait(0.2);
+    bench.wait(3.1);
     assert_eq!(bench.posts[2].batch.len(), 1, "old");
     bench.tell(Event::Drain);
     bench.find(&job(99), &[0]);
@@ -189,7 +198,10 @@ fn what_was_never_answered_is_unknown_whatever_becomes_of_it() {
     bench.tell(Event::Finish);
     assert_eq!(bench.lost(Fate::Unknown, Cause::OutOfTime), 4);
     assert_eq!(bench.account().queued, 2, "what was not sent is left behind, and named");
-    assert!(bench.notices.last().unwrap().contains("2 announcements for pool pool were not sent"));
+    assert_eq!(
+        bench.notices.last().unwrap(),
+        "left behind: announcements for pool pool: 2 not sent, 4 sent but not answered"
+    );
 }
 
 #[test]
@@ -206,6 +218,129 @@ fn a_full_queue_drops_its_oldest_batch() {
     assert_eq!(bench.posts[0].batch.announcements[0].hash[1], 0, "in flight is not in the queue");
     bench.take(4, 0);
     assert_eq!(bench.posts[0].batch.announcements[0].hash[1], 2, "the oldest in the queue was dropped");
+}
+
+#[test]
+fn batches_of_many_handlers_do_not_leave_together_and_none_is_too_old() {
+    // As many as can be told apart by one byte of the hash.
+    let mut bench = Bench::with_handlers(256);
+    for _ in 0..3 {
+        bench.posts.clear();
+        let begun = bench.now;
+        bench.find_for_each(&job(100), 200);
+        let mut left = Vec::new();
+        while let Some(wake) = bench.uploader.next_wake() {
+            bench.now = wake;
+            bench.tell(Event::Tick);
+            left.resize(bench.posts.len(), (wake - begun).as_secs_f64());
+            if left.len() == 200 {
+                break;
+            }
+        }
+        assert!(left.iter().all(|after| (7.0..=10.0).contains(after)), "{left:?}");
+        for second in 7..10 {
+            let n = left.iter().filter(|after| **after as u32 == second).count();
+            assert!((40..100).contains(&n), "{n} in second {second}");
+        }
+        let posts = bench.posts.len();
+        (0..posts).for_each(|_| bench.take(1, 0));
+    }
+}
+
+#[test]
+fn all_queues_of_a_pool_are_bounded_together() {
+    let mut bench = Bench::new(|settings| {
+        settings.queue_bytes = 8 * 1024;
+        settings.pool_bytes = 12 * 1024;
+        settings.uploaders = 1;
+    });
+    bench.view(view(&["http://h0/", "http://h1/", "http://h2/", "http://h3/"]));
+    // One batch in flight, two in the queue of the first; then nine for the others.
+    bench.find(&job(100), &[1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+    (0..3).for_each(|_| bench.find_for_each(&job(100), 4));
+    let rows = bench.account().handlers;
+    assert_eq!(rows.iter().map(|row| row.queued).sum::<u64>(), bench.account().queued);
+    assert!(bench.account().queued <= 12);
+    assert_eq!(rows.iter().map(|row| row.queued).collect::<Vec<_>>(), [3, 3, 3, 3]);
+    assert_eq!(bench.lost(Fate::Overflow, Cause::QueueFull), 8, "of the largest queue");
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_sent_in_parts() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[1, 2, 3, 4]);
+    let mut sizes = Vec::new();
+    while !bench.posts.is_empty() {
+        let len = bench.posts[0].batch.len();
+        sizes.push(len);
+        match len {
+            4 | 2 => bench.end(PostOutcome::Answer { status: 413, body: b"<html>".into() }),
+            _ => bench.take(1, 0),
+        }
+    }
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 1, 1, 1, 2, 2, 4]);
+    assert_eq!((bench.account().accepted, bench.notices.len()), (4, 1), "{:?}", bench.notices);
+}
+
+#[test]
+fn a_handler_that_takes_no_size_at_all_is_not_asked_about_every_single_one() {
+    let mut bench = Bench::new(|settings| {
+        settings.batch_len = 1024;
+        settings.uploaders = 1;
+    });
+    bench.view(view(&["http://h0/"]));
+    bench.find(&job(100), &[0; 1024]);
+    let mut posts = 0;
+    while !bench.posts.is_empty() {
+        posts += 1;
+        bench.end(PostOutcome::Answer { status: 413, body: Vec::new() });
+    }
+    assert_eq!(bench.lost(Fate::Rejected, Cause::Refused(Refusal::TooLarge)), 1024);
+    assert_eq!((posts, bench.notices.len()), (21, 2), "{:?}", bench.notices);
+}
+
+#[test]
+fn each_kind_of_trouble_is_told_once_until_it_is_over() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(100), &[0; 4]);
+    for _ in 0..5 {
+        for outcome in
+            [PostOutcome::TimedOut, PostOutcome::NotSent("no".into()), PostOutcome::CutShort("reset".into())]
+        {
+            bench.end(outcome);
+            bench.wait(40.0);
+        }
+    }
+    assert_eq!(bench.notices.len(), 3, "{:?}", bench.notices);
+    assert!(bench.notices[2].contains("broke off before the whole batch was sent (reset)"));
+    bench.take(4, 0);
+    bench.find(&job(100), &[0; 4]);
+    bench.end(PostOutcome::TimedOut);
+    assert_eq!(bench.notices.len(), 5, "over, and anew");
+}
+
+#[test]
+fn the_drain_does_not_wait_for_a_pool_that_never_answered() {
+    let mut bench = Bench::new(|_| {});
+    bench.find(&job(100), &[0; 5]);
+    assert!(!bench.uploader.is_idle(), "it may answer yet");
+    bench.tell(Event::Drain);
+    assert!(bench.uploader.is_idle());
+    bench.tell(Event::Finish);
+    assert_eq!(bench.account().queued, 5);
+    assert_eq!(bench.notices, ["left behind: announcements for pool pool: 5 not sent"]);
+}
+
+#[test]
+fn a_number_of_uploaders_beyond_all_measure_is_cut_down() {
+    let mut bench = Bench::new(|settings| {
+        settings.uploaders = usize::MAX;
+        settings.batch_len = 1;
+    });
+    bench.view(view(&["http://h0/"]));
+    bench.find(&job(100), &[0; 1000]);
+    assert_eq!(bench.posts.len(), 256);
 }
 
 #[test]
