@@ -14,6 +14,7 @@ use kernels::WorkBits;
 use super::{Exit, UsageError, parse_duration, parse_period};
 use crate::{
     local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
+    protocol::difficulty_shown,
     report::scaled,
     shutdown,
 };
@@ -118,7 +119,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }
         other => anyhow::Error::new(other),
     })?;
-    tracing::info!("master at {}, difficulty {:.0} ({work_bits})", pool.url(), work_bits.difficulty_f64());
+    tracing::info!("master at {}, difficulty {:.0} ({work_bits})", pool.url(), difficulty_shown(work_bits));
     for url in pool.handler_urls() {
         tracing::info!("ann handler at {url}");
     }

@@ -22,7 +22,7 @@ use super::{
     stats::{Counter, Counters, HandlerStats, Stats, Taken, ValidationStats},
     validation::{Validation, Verdict, lock},
 };
-use crate::protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo};
+use crate::protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo, difficulty_shown};
 
 /// Everything that master and handlers share.
 pub struct Pool {
@@ -323,7 +323,7 @@ impl Pool {
             tip_height: state.chain.tip().height,
             tip_hash: state.chain.tip().hash.to_string(),
             work_bits: state.work_bits.get(),
-            difficulty: state.work_bits.difficulty_f64(),
+            difficulty: difficulty_shown(state.work_bits),
             validation: ValidationStats {
                 mode: self.settings.validate.to_string(),
                 threads: self.settings.validators,
