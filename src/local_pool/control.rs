@@ -19,11 +19,11 @@ pub enum Command {
     Action(Action),
 }
 
-/// A change of the pool.
+/// A change of the pool. Those without members have braces because serde refuses unknown members only there.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
-    NewBlock,
+    NewBlock {},
     Reorganise {
         depth: u32,
         #[serde(default)]
@@ -48,7 +48,7 @@ pub enum Action {
     Ready {
         value: bool,
     },
-    Clear,
+    Clear {},
 }
 
 /// A body that asks for nothing that can be done.
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn actions_are_read() {
-        assert_eq!(read(r#"{"action":"new-block"}"#), Command::Action(Action::NewBlock));
+        assert_eq!(read(r#"{"action":"new-block"}"#), Command::Action(Action::NewBlock {}));
         assert_eq!(
             read(r#"{"action":"reorganise","depth":2}"#),
             Command::Action(Action::Reorganise { depth: 2, lower: 0 })
@@ -182,6 +182,10 @@ mod tests {
             assert!(error.contains("new-block") && error.contains("503:handlers:10"), "{body}: {error}");
         }
         let error = |body: &str| parse(body.as_bytes()).expect_err(body).to_string();
+        for body in [r#"{"action":"new-block","colour":1}"#, r#"{"action":"ready","value":true,"colour":1}"#]
+        {
+            assert!(error(body).contains("unknown field `colour`"), "{}", error(body));
+        }
         assert!(error(r#"{"fault":"sneeze"}"#).contains("close-reply"));
         assert!(error(r#"{"fault":"503","on":"10"}"#).contains("handler0"));
         assert!(error(r#"{"fault":"503","count":1,"seconds":1}"#).contains("not both"));
