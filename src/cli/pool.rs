@@ -14,7 +14,7 @@ use kernels::WorkBits;
 use super::{Exit, UsageError, parse_duration, parse_period};
 use crate::{
     local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
-    protocol::difficulty_shown,
+    protocol::{WINDOW, difficulty_shown},
     report::scaled,
     shutdown,
 };
@@ -111,6 +111,14 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     if !settings.listen.ip().is_loopback() {
         tracing::warn!("the pool can be reached from other machines: it listens on {}", settings.listen);
+    }
+    if settings.mine_old >= WINDOW {
+        tracing::warn!(
+            "--mine-old {}: handlers take announcements on the newest {WINDOW} blocks alone, so they will refuse all \
+             that is mined; use {} or less",
+            settings.mine_old,
+            WINDOW - 1
+        );
     }
     let work_bits = settings.work_bits;
     let pool = LocalPool::start(settings).map_err(|error| match error {

@@ -67,7 +67,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.bind(address)?;
         socket.listen(4096)
     };
-    listen().map_err(|source| StartError::Listen { address, source })
+    listen().map_err(|reason| StartError::Listen { address, reason })
 }
 
 /// Serves connections until it is aborted, which closes them.
@@ -176,7 +176,7 @@ impl Listeners {
     fn start(&mut self, pool: &Arc<Pool>, id: u64, port: u16) -> Result<u16, StartError> {
         let address = SocketAddr::new(pool.settings.listen.ip(), port);
         let listener = bind(address)?;
-        let port = listener.local_addr().map_err(|source| StartError::Listen { address, source })?.port();
+        let port = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?.port();
         self.handlers.insert(id, tokio::spawn(serve(pool.clone(), listener, Server::Handler(id))));
         Ok(port)
     }
