@@ -18,7 +18,7 @@ use super::{
     duplicates::{Duplicates, Recorded},
     faults::{Endpoint, Fault, Faults, Met},
     handler::{self, Checked, Refusal, Rules, Submission},
-    listen::Listeners,
+    listen::{AcceptTrouble, Listeners},
     stats::{Counter, Counters, HandlerStats, Stats, Taken, ValidationStats},
     validation::{Validation, Verdict, lock},
 };
@@ -36,6 +36,7 @@ pub struct Pool {
     pub port: u16,
     /// Asynchronous, so that changes of the list of handlers follow one another.
     pub listeners: tokio::sync::Mutex<Listeners>,
+    pub accept_trouble: AcceptTrouble,
     started: Instant,
     state: Mutex<State>,
     faults: Mutex<Faults>,
@@ -103,6 +104,7 @@ impl Pool {
             started: Instant::now(),
             port,
             listeners: tokio::sync::Mutex::default(),
+            accept_trouble: AcceptTrouble::default(),
             state: Mutex::new(state),
             faults: Mutex::new(faults),
             settings,

@@ -705,6 +705,17 @@ fn requests_that_never_end_are_cut_off() {
 }
 
 #[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let faults = vec!["huge:config".parse().unwrap()];
+    let pool = start(Settings { faults, write_timeout: Duration::from_millis(200), ..settings() });
+    let mut stream = connect(&pool.url()).unwrap();
+    stream.write_all(b"GET /config.json HTTP/1.1\r\nhost: pool\r\n\r\n").unwrap();
+    wait_until("the connection", || pool.stats().connections == 1);
+    wait_until("its end", || pool.stats().connections == 0);
+    drop(stream);
+}
+
+#[test]
 fn what_is_too_large_is_refused() {
     let pool = start(settings());
     let url = &pool.handler_urls()[0];
