@@ -73,7 +73,8 @@ pub struct Arguments {
     #[arg(long)]
     control: bool,
 
-    /// A fault from the start on, such as 503:handlers:10 (ten requests) or delay=500ms:master; may be repeated
+    /// A fault from the start on, such as 503:handlers:10 (ten requests), delay=500ms:master, or reorganise=2:30s
+    /// (two blocks, every 30 seconds); may be repeated
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
 

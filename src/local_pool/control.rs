@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -20,7 +20,7 @@ pub enum Command {
 }
 
 /// A change of the pool. Those without members have braces because serde refuses unknown members only there.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
     NewBlock {},
@@ -74,7 +74,7 @@ const USAGE: &str = "There is {\"action\": \"new-block\"}, {\"action\": \"reorga
     \"announce-work-bits\", \"value\": null}, {\"action\": \"mine-old\", \"value\": 3}, {\"action\": \"ready\", \
     \"value\": false}, {\"action\": \"clear\"} (the faults), and {\"fault\": \"503\", \"on\": \"handlers\", \
     \"count\": 10, \"seconds\": 5, \"percent\": 20, \"after_work\": false}, of which all but \"fault\" may be \
-    missing, or in short {\"fault\": \"503:handlers:10\"}";
+    missing, or in short {\"fault\": \"503:handlers:10\"} or {\"fault\": \"reorganise=2:30s\"}";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,7 +118,9 @@ impl FaultBody {
             }
             _ => return Err(ControlError::Lasts),
         };
-        fault.after_work |= self.after_work;
+        if self.after_work {
+            fault.set_after_work(true)?;
+        }
         Ok(fault)
     }
 }
@@ -188,6 +190,7 @@ mod tests {
         }
         assert!(error(r#"{"fault":"sneeze"}"#).contains("close-reply"));
         assert!(error(r#"{"fault":"503","on":"10"}"#).contains("handler0"));
+        assert!(error(r#"{"fault":"reorganise","on":"master"}"#).contains("befalls the chain"));
         assert!(error(r#"{"fault":"503","count":1,"seconds":1}"#).contains("not both"));
         assert!(error(r#"{"fault":"503","seconds":1e99}"#).contains("hour"));
     }

@@ -93,7 +93,7 @@ pub async fn answer(
 /// What a fault makes of an answer.
 async fn spoil(kind: &FaultKind, reply: Reply, path: &str) -> io::Result<Response<ReplyBody>> {
     Ok(match kind {
-        FaultKind::Delay(_) => reply.into_response(),
+        FaultKind::Delay(_) | FaultKind::Reorganise { .. } => reply.into_response(),
         FaultKind::CloseInRequest => return Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
         FaultKind::Overloaded => overloaded().into_response(),
         FaultKind::Error500 => Reply::text(500, "Internal Server Error (on request)").into_response(),
@@ -263,6 +263,7 @@ async fn control(pool: &Arc<Pool>, request: Request<Incoming>) -> io::Result<Rep
 }
 
 async fn act(pool: &Arc<Pool>, action: Action) -> Result<(), String> {
+    tracing::info!("local pool: asked for {}", serde_json::to_string(&action).unwrap_or_default());
     match action {
         Action::NewBlock {} => pool.new_block(),
         Action::Reorganise { depth, lower } => {

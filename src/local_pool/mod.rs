@@ -281,6 +281,10 @@ impl LocalPool {
             let pool = Arc::new(Pool::new(settings, port, validation));
             listen::set_handlers(&pool, handlers).await?;
             listen::start_master(&pool, listener).await;
+            tokio::spawn({
+                let pool = pool.clone();
+                async move { pool.reorganise_when_due().await }
+            });
             if let Some(block_time) = block_time {
                 tokio::spawn(make_blocks(pool.clone(), block_time));
             }

@@ -689,6 +689,18 @@ fn faults_can_be_there_from_the_start() {
     get(&pool, "config.json");
 }
 
+#[test]
+fn the_chain_is_reorganised_again_and_again_if_asked_for() {
+    let pool = start(Settings { faults: vec!["reorganise=2:20ms".parse().unwrap()], ..settings() });
+    wait_until("reorganising twice", || pool.stats().faulted.get("reorganise") >= Some(&2));
+    pool.clear_faults();
+    let before = pool.stats().tip_hash;
+    pool.inject("reorganise=1:20ms:1".parse().unwrap());
+    wait_until("the end of the fault", || pool.stats().faults.is_empty());
+    wait_until("another branch", || pool.stats().tip_hash != before);
+    assert_eq!(pool.stats().tip_height, TIP);
+}
+
 // Miners that misbehave
 
 #[test]
