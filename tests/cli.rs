@@ -202,7 +202,9 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["ann", "--backend", "abacus"], "possible values"),
         (vec!["pool", "--work-bits", "0"], "can never be met"),
         (vec!["pool", "--handlers", "100000"], "at most"),
-        (vec!["pool", "--fault", "earthquake"], "there is no fault"),
+        (vec!["pool", "--fault", "earthquake"], "reorganise=2:30s"),
+        (vec!["pool", "--fault", "reorganise=0"], "1 to 250 blocks"),
+        (vec!["pool", "--mine-old", "101"], "at most 100"),
         (vec!["verify", "x"], "--parent"),
         (vec!["verify", "--parent", "abc", "x"], "64 hexadecimal digits"),
         (vec!["mine"], "unrecognized subcommand"),
@@ -223,7 +225,7 @@ fn what_cannot_be_done_is_said_and_exits_with_one() {
     for (arguments, expected) in [
         (vec!["ann", "--backend", "gpu"], "not built yet"),
         (vec!["pool", "--listen", &address], "--listen"),
-        (vec!["verify", "--parent", &"0".repeat(64), "/nonexistent"], "cannot open"),
+        (vec!["verify", "--parent", &"0".repeat(64), "/nonexistent"], "cannot read /nonexistent"),
         (vec!["ann", "-t1", "--duration", "1s", "-p", "me", "http://127.0.0.1:1"], "no pool ever gave work"),
     ] {
         let output = output(&arguments);
@@ -345,6 +347,15 @@ fn verify_tells_each_announcement_s_code() {
     let partial = output(&["verify", "--parent", &parent, &rest]);
     assert_eq!(partial.status.code(), Some(1));
     assert!(stderr(&partial).contains("1000 are left over"), "{}", stderr(&partial));
+
+    // A file that is not there and a mistyped line leave the rest as it is.
+    fs::write(&lines, format!("{hex_text}\no{}\n{hex_text}\n", &hex_text[1..])).expect("it can be written");
+    let mixed = output(&["verify", "--parent", &parent, "/nonexistent", &lines, &raw]);
+    assert_eq!(mixed.status.code(), Some(1));
+    let told = stderr(&mixed);
+    assert!(told.contains("cannot read /nonexistent") && told.contains("line 2: character 1"), "{told}");
+    let stdout = String::from_utf8_lossy(&mixed.stdout);
+    assert_eq!(stdout.lines().filter(|line| line.contains(" 0 OK ")).count(), 3, "{stdout}");
 }
 
 #[test]
@@ -365,9 +376,26 @@ fn verify_can_ask_a_pool_for_the_parent() {
     assert_eq!(found.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&found.stdout).contains("INVAL"), "{}", stderr(&found));
 
-    bytes[12..16].copy_from_slice(&(tip + 1).to_le_bytes());
-    fs::write(directory.path().join("anns.bin"), bytes).expect("it can be written");
-    let above = output(&["verify", "--pool", &url, &file]);
-    assert_eq!(above.status.code(), Some(1));
-    assert!(stderr(&above).contains("newest block is"), "{}", stderr(&above));
+    // One that no pool tells of is said to be so, and those around it are judged.
+    let (mut above, mut absurd) = (bytes, bytes);
+    above[12..16].copy_from_slice(&(tip + 1).to_le_bytes());
+    absurd[12..16].copy_from_slice(&4_000_000_000_u32.to_le_bytes());
+    fs::write(&file, [bytes, above, absurd, bytes].concat()).expect("it can be written");
+    let mixed = output(&["verify", "--pool", &url, &file]);
+    assert_eq!(mixed.status.code(), Some(1), "{}", stderr(&mixed));
+    let text = String::from_utf8_lossy(&mixed.stdout);
+    let codes: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(codes, ["2", "-", "-", "2"], "{text}");
+    assert!(text.contains("parent block unknown: 4000000000 is not among"), "{text}");
+    let verdicts = json_lines(&output(&["verify", "--json", "--pool", &url, &file]));
+    assert_eq!((&verdicts[2]["code"], &verdicts[2]["result"]), (&Value::Null, &"NO_PARENT".into()));
+    assert!(verdicts[2]["reason"].as_str().is_some_and(|reason| reason.contains("4000000000")));
+    assert_eq!(verdicts[3]["code"], 2);
+
+    // So is one that this pool ought to tell of and does not.
+    let (_broken, url) = pool(&["--fault", "500:blkinfo"]);
+    fs::write(&file, bytes).expect("it can be written");
+    let untold = output(&["verify", "--pool", &url, &file]);
+    let text = String::from_utf8_lossy(&untold.stdout);
+    assert!(text.contains(": - parent block unknown") && text.contains("500"), "{text}{}", stderr(&untold));
 }

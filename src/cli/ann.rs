@@ -13,7 +13,7 @@ use crate::{
     local_pool,
     miner::{self, Miner},
     pool,
-    protocol::PayTo,
+    protocol::{PayTo, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
     shutdown, upload,
@@ -249,7 +249,7 @@ fn start_own_pool(
         "no pool was named: mining against a pool of our own, {}, difficulty {:.0}; nothing leaves this machine and \
          nobody is paid",
         pool.url(),
-        work_bits.difficulty_f64()
+        difficulty_shown(work_bits)
     );
     Ok(pool)
 }

@@ -14,6 +14,7 @@ use kernels::WorkBits;
 use super::{Exit, UsageError, parse_duration, parse_period};
 use crate::{
     local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
+    protocol::{WINDOW, difficulty_shown},
     report::scaled,
     shutdown,
 };
@@ -72,7 +73,8 @@ pub struct Arguments {
     #[arg(long)]
     control: bool,
 
-    /// A fault from the start on, such as 503:handlers:10 (ten requests) or delay=500ms:master; may be repeated
+    /// A fault from the start on, such as 503:handlers:10 (ten requests), delay=500ms:master, or reorganise=2:30s
+    /// (two blocks, every 30 seconds); may be repeated
     #[arg(long, value_name = "FAULT")]
     fault: Vec<Fault>,
 
@@ -111,6 +113,14 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     if !settings.listen.ip().is_loopback() {
         tracing::warn!("the pool can be reached from other machines: it listens on {}", settings.listen);
     }
+    if settings.mine_old >= WINDOW {
+        tracing::warn!(
+            "--mine-old {}: handlers take announcements on the newest {WINDOW} blocks alone, so they will refuse all \
+             that is mined; use {} or less",
+            settings.mine_old,
+            WINDOW - 1
+        );
+    }
     let work_bits = settings.work_bits;
     let pool = LocalPool::start(settings).map_err(|error| match error {
         StartError::Setting { .. } | StartError::TooManyHandlers { .. } | StartError::NoPorts => {
@@ -118,7 +128,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }
         other => anyhow::Error::new(other),
     })?;
-    tracing::info!("master at {}, difficulty {:.0} ({work_bits})", pool.url(), work_bits.difficulty_f64());
+    tracing::info!("master at {}, difficulty {:.0} ({work_bits})", pool.url(), difficulty_shown(work_bits));
     for url in pool.handler_urls() {
         tracing::info!("ann handler at {url}");
     }

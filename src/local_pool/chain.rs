@@ -9,6 +9,9 @@ use crate::protocol::{BlockHash, BlockHeader, WINDOW};
 /// How many blocks of the current branch are remembered, and as many that a reorganisation took away.
 const HISTORY: u32 = 256;
 
+/// The deepest reorganisation that there can ever be.
+pub const DEEPEST: u32 = HISTORY - WINDOW;
+
 /// A block of the simulated chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {

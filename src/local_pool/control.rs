@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -19,11 +19,11 @@ pub enum Command {
     Action(Action),
 }
 
-/// A change of the pool.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// A change of the pool. Those without members have braces because serde refuses unknown members only there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
-    NewBlock,
+    NewBlock {},
     Reorganise {
         depth: u32,
         #[serde(default)]
@@ -48,7 +48,7 @@ pub enum Action {
     Ready {
         value: bool,
     },
-    Clear,
+    Clear {},
 }
 
 /// A body that asks for nothing that can be done.
@@ -74,7 +74,7 @@ const USAGE: &str = "There is {\"action\": \"new-block\"}, {\"action\": \"reorga
     \"announce-work-bits\", \"value\": null}, {\"action\": \"mine-old\", \"value\": 3}, {\"action\": \"ready\", \
     \"value\": false}, {\"action\": \"clear\"} (the faults), and {\"fault\": \"503\", \"on\": \"handlers\", \
     \"count\": 10, \"seconds\": 5, \"percent\": 20, \"after_work\": false}, of which all but \"fault\" may be \
-    missing, or in short {\"fault\": \"503:handlers:10\"}";
+    missing, or in short {\"fault\": \"503:handlers:10\"} or {\"fault\": \"reorganise=2:30s\"}";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,7 +118,9 @@ impl FaultBody {
             }
             _ => return Err(ControlError::Lasts),
         };
-        fault.after_work |= self.after_work;
+        if self.after_work {
+            fault.set_after_work(true)?;
+        }
         Ok(fault)
     }
 }
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     fn actions_are_read() {
-        assert_eq!(read(r#"{"action":"new-block"}"#), Command::Action(Action::NewBlock));
+        assert_eq!(read(r#"{"action":"new-block"}"#), Command::Action(Action::NewBlock {}));
         assert_eq!(
             read(r#"{"action":"reorganise","depth":2}"#),
             Command::Action(Action::Reorganise { depth: 2, lower: 0 })
@@ -182,8 +184,13 @@ mod tests {
             assert!(error.contains("new-block") && error.contains("503:handlers:10"), "{body}: {error}");
         }
         let error = |body: &str| parse(body.as_bytes()).expect_err(body).to_string();
+        for body in [r#"{"action":"new-block","colour":1}"#, r#"{"action":"ready","value":true,"colour":1}"#]
+        {
+            assert!(error(body).contains("unknown field `colour`"), "{}", error(body));
+        }
         assert!(error(r#"{"fault":"sneeze"}"#).contains("close-reply"));
         assert!(error(r#"{"fault":"503","on":"10"}"#).contains("handler0"));
+        assert!(error(r#"{"fault":"reorganise","on":"master"}"#).contains("befalls the chain"));
         assert!(error(r#"{"fault":"503","count":1,"seconds":1}"#).contains("not both"));
         assert!(error(r#"{"fault":"503","seconds":1e99}"#).contains("hour"));
     }

@@ -1,6 +1,9 @@
-//! Faults on request: which one a request meets. What a fault does on the wire is `http`'s business.
+//! Faults on request: which one a request meets, and when the chain is reorganised. What a fault does on the wire is
+//! `http`'s business.
 
 use std::{fmt, str::FromStr, time::Duration};
+
+use super::chain::DEEPEST;
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +28,19 @@ pub enum FaultKind {
     Hang(Duration),
     /// 307 to the same path under `/redirected`, where no fault applies.
     Redirect,
+    /// No request meets it: the newest `depth` blocks are replaced by others, and again each time that `every` is
+    /// over.
+    Reorganise {
+        /// How many blocks.
+        depth: u32,
+        /// How often.
+        every: Duration,
+    },
 }
 
 impl FaultKind {
     /// The names by which kinds can be asked for, the first one of each being that in `/stats`.
-    const NAMES: [(&'static [&'static str], Self); 10] = [
+    const NAMES: [(&'static [&'static str], Self); 11] = [
         (&["delay"], Self::Delay(Duration::from_secs(1))),
         (&["503", "overloaded"], Self::Overloaded),
         (&["500", "error"], Self::Error500),
@@ -40,28 +51,33 @@ impl FaultKind {
         (&["huge"], Self::Huge),
         (&["hang"], Self::Hang(Duration::from_secs(600))),
         (&["redirect"], Self::Redirect),
+        (&["reorganise", "reorganize"], Self::Reorganise { depth: 1, every: Duration::from_secs(30) }),
     ];
 
-    /// The kind's name, without its duration.
+    /// The kind's name, without what follows it.
     pub fn name(&self) -> &'static str {
         let same = |kind: &Self| std::mem::discriminant(kind) == std::mem::discriminant(self);
         Self::NAMES.iter().find(|(_, kind)| same(kind)).map_or("", |(names, _)| names[0])
     }
 
     fn parse(text: &str) -> Result<Self, FaultError> {
-        let (name, duration) = match text.split_once('=') {
-            Some((name, duration)) => (name, Some(duration)),
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
         let (_, kind) = Self::NAMES
             .into_iter()
             .find(|(names, _)| names.contains(&name))
             .ok_or_else(|| FaultError::Kind(shown(name)))?;
-        let Some(duration) = duration else { return Ok(kind) };
-        let parsed = || parse_duration(duration).ok_or_else(|| FaultError::Duration(shown(duration)));
+        let Some(value) = value else { return Ok(kind) };
+        let duration = || parse_duration(value).ok_or_else(|| FaultError::Duration(shown(value)));
         match kind {
-            Self::Delay(_) => Ok(Self::Delay(parsed()?)),
-            Self::Hang(_) => Ok(Self::Hang(parsed()?)),
+            Self::Delay(_) => Ok(Self::Delay(duration()?)),
+            Self::Hang(_) => Ok(Self::Hang(duration()?)),
+            Self::Reorganise { every, .. } => {
+                let depth = value.parse().ok().filter(|depth| (1..=DEEPEST).contains(depth));
+                Ok(Self::Reorganise { depth: depth.ok_or_else(|| FaultError::Depth(shown(value)))?, every })
+            }
             _ => Err(FaultError::NoDuration(name.into())),
         }
     }
@@ -82,6 +98,8 @@ pub enum On {
     Handlers,
     /// The handler with that index in `submitAnnUrls`.
     Handler(usize),
+    /// The chain: for [`FaultKind::Reorganise`], and for that alone.
+    Chain,
 }
 
 impl On {
@@ -114,7 +132,7 @@ impl On {
 pub enum Lasts {
     /// Until faults are cleared.
     Always,
-    /// For that many requests.
+    /// For that many requests, or reorganisations.
     Requests(u64),
     /// For that long from when it was asked for.
     For(Duration),
@@ -132,6 +150,9 @@ pub enum Lasts {
 /// | LASTS | a number of requests (`10`), or a time (`5s`, `500ms`) | for ever |
 /// | PROBABILITY | `20%` | `100%` |
 /// | `after` | the batch is taken before the fault happens; else nothing is recorded | `before` |
+///
+/// No request meets `reorganise[=DEPTH][:EVERY][:LASTS][:PROBABILITY%]`: the newest DEPTH blocks (1) are replaced by
+/// others every EVERY (30s). For instance `reorganise=2:30s`, or `reorganise=3:10s:1` for once, after ten seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
     /// What goes wrong.
@@ -149,9 +170,10 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault on every handler, always, before any work is done.
+    /// A fault on every handler (a reorganisation: on the chain), always, before any work is done.
     pub fn new(kind: FaultKind) -> Self {
-        Self { kind, on: On::Handlers, lasts: Lasts::Always, probability: 1.0, after_work: false }
+        let on = if let FaultKind::Reorganise { .. } = kind { On::Chain } else { On::Handlers };
+        Self { kind, on, lasts: Lasts::Always, probability: 1.0, after_work: false }
     }
 
     /// The same fault somewhere else.
@@ -169,10 +191,17 @@ impl Fault {
         Self { after_work: true, ..self }
     }
 
+    /// Counts one time that it happened.
+    fn happened(&mut self) {
+        if let Lasts::Requests(left) = &mut self.lasts {
+            *left = left.saturating_sub(1);
+        }
+    }
+
     /// Applies one part of the text after the kind.
     fn set(&mut self, part: &str) -> Result<(), FaultError> {
-        if let Some(on) = On::parse(part) {
-            self.on = on;
+        if On::parse(part).is_some() {
+            self.set_on(part)?;
         } else if let Ok(requests) = part.parse() {
             self.lasts = Lasts::Requests(requests);
         } else if let Some(percent) = part.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()) {
@@ -180,7 +209,7 @@ impl Fault {
         } else if let Some(duration) = parse_duration(part) {
             self.lasts = Lasts::For(duration);
         } else if part == "after" || part == "before" {
-            self.after_work = part == "after";
+            self.set_after_work(part == "after")?;
         } else {
             return Err(FaultError::Part(shown(part)));
         }
@@ -189,7 +218,20 @@ impl Fault {
 
     /// Says where, as text.
     pub(super) fn set_on(&mut self, on: &str) -> Result<(), FaultError> {
-        self.on = On::parse(on).ok_or_else(|| FaultError::Part(shown(on)))?;
+        let parsed = On::parse(on).ok_or_else(|| FaultError::Part(shown(on)))?;
+        if self.on == On::Chain {
+            return Err(FaultError::Chain(shown(on)));
+        }
+        self.on = parsed;
+        Ok(())
+    }
+
+    /// Says whether the work is done before it happens.
+    pub(super) fn set_after_work(&mut self, after_work: bool) -> Result<(), FaultError> {
+        if self.on == On::Chain {
+            return Err(FaultError::Chain(if after_work { "after" } else { "before" }.into()));
+        }
+        self.after_work = after_work;
         Ok(())
     }
 
@@ -207,8 +249,15 @@ impl FromStr for Fault {
     type Err = FaultError;
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
-        let mut parts = text.split(':');
+        let mut parts = text.split(':').peekable();
         let mut fault = Self::new(FaultKind::parse(parts.next().unwrap_or_default())?);
+        if let FaultKind::Reorganise { every, .. } = &mut fault.kind
+            && let Some(period) = parts.peek().and_then(|part| parse_duration(part))
+        {
+            // The first time says how often; only another one would say for how long.
+            *every = Some(period).filter(|period| *period >= SHORTEST).ok_or(FaultError::Period)?;
+            parts.next();
+        }
         parts.try_for_each(|part| fault.set(part))?;
         Ok(fault)
     }
@@ -220,6 +269,9 @@ impl fmt::Display for Fault {
         if let FaultKind::Delay(duration) | FaultKind::Hang(duration) = self.kind {
             write!(f, "={}ms", duration.as_millis())?;
         }
+        if let FaultKind::Reorganise { depth, every } = self.kind {
+            write!(f, "={depth}:{}ms", every.as_millis())?;
+        }
         match self.on {
             On::Everybody => f.write_str(":all")?,
             On::Master => f.write_str(":master")?,
@@ -227,6 +279,7 @@ impl fmt::Display for Fault {
             On::BlockInfo => f.write_str(":blkinfo")?,
             On::Handlers => f.write_str(":handlers")?,
             On::Handler(index) => write!(f, ":handler{index}")?,
+            On::Chain => {}
         }
         match self.lasts {
             Lasts::Always => {}
@@ -246,7 +299,8 @@ pub enum FaultError {
     /// The kind is none.
     #[error(
         "there is no fault {0:?}; there are delay[=TIME], 503, 500, close-request, close-reply, truncated, garbage, \
-         huge, hang[=TIME] and redirect, as in 503:handlers:10"
+         huge, hang[=TIME] and redirect, as in 503:handlers:10, and reorganise[=DEPTH][:EVERY], as in \
+         reorganise=2:30s"
     )]
     Kind(String),
     /// A part after the kind means nothing.
@@ -262,10 +316,22 @@ pub enum FaultError {
     /// A duration where there is none.
     #[error("the fault {0} takes no time; only delay=TIME and hang=TIME do")]
     NoDuration(String),
+    /// A depth that no reorganisation can have.
+    #[error("{0:?} is no depth of a reorganisation; say 1 to {DEEPEST} blocks, as in reorganise=2:30s")]
+    Depth(String),
+    /// Reorganisations too close to each other.
+    #[error("reorganisations come every 10ms at most")]
+    Period,
+    /// A reorganisation that is to befall requests.
+    #[error("reorganise befalls the chain: it cannot have {0:?}; say for instance reorganise=2:30s")]
+    Chain(String),
     /// A probability below 0 or above 1.
     #[error("a fault's probability must be 0% to 100%")]
     Probability,
 }
+
+/// The shortest time between two reorganisations.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Outside text for an error message.
 fn shown(text: &str) -> String {
@@ -303,8 +369,16 @@ pub struct Met {
 /// The faults in force.
 #[derive(Debug, Default)]
 pub struct Faults {
-    /// With the moment at which each ends.
-    faults: Vec<(Fault, Option<Duration>)>,
+    faults: Vec<InForce>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    fault: Fault,
+    /// The moment at which it ends.
+    ends: Option<Duration>,
+    /// The moment of the next reorganisation, if the fault is one.
+    due: Option<Duration>,
 }
 
 impl Faults {
@@ -314,7 +388,11 @@ impl Faults {
             Lasts::For(duration) => Some(now + duration),
             _ => None,
         };
-        self.faults.push((fault, ends));
+        let due = match fault.kind {
+            FaultKind::Reorganise { every, .. } => Some(now + every),
+            _ => None,
+        };
+        self.faults.push(InForce { fault, ends, due });
     }
 
     /// Removes all faults.
@@ -325,14 +403,15 @@ impl Faults {
     /// The faults in force, as text.
     pub fn list(&mut self, now: Duration) -> Vec<String> {
         self.forget_ended(now);
-        self.faults.iter().map(|(fault, _)| fault.to_string()).collect()
+        self.faults.iter().map(|in_force| in_force.fault.to_string()).collect()
     }
 
     /// What a request meets: all delays, and the first other fault. `chance` gives numbers from 0 to below 1.
     pub fn meet(&mut self, endpoint: Endpoint, now: Duration, mut chance: impl FnMut() -> f64) -> Met {
         let mut met = Met::default();
         self.forget_ended(now);
-        for (fault, _) in self.faults.iter_mut().filter(|(fault, _)| fault.on.includes(endpoint)) {
+        let faults = self.faults.iter_mut().map(|in_force| &mut in_force.fault);
+        for fault in faults.filter(|fault| fault.on.includes(endpoint)) {
             let is_delay = matches!(fault.kind, FaultKind::Delay(_));
             if (met.fault.is_some() && !is_delay) || chance() >= fault.probability {
                 continue;
@@ -341,15 +420,37 @@ impl Faults {
                 FaultKind::Delay(delay) => met.delay += delay,
                 _ => met.fault = Some((fault.kind.clone(), fault.after_work)),
             }
-            if let Lasts::Requests(left) = &mut fault.lasts {
-                *left -= 1;
-            }
+            fault.happened();
         }
         met
     }
 
+    /// The moment at which the chain is to be reorganised next; `None`: nobody asked for that.
+    pub fn next_reorganisation(&self) -> Option<Duration> {
+        self.faults.iter().filter_map(|in_force| in_force.due).min()
+    }
+
+    /// How deep the chain is to be reorganised now. `chance` gives numbers from 0 to below 1.
+    pub fn reorganisations(&mut self, now: Duration, mut chance: impl FnMut() -> f64) -> Vec<u32> {
+        self.forget_ended(now);
+        let mut depths = Vec::new();
+        for InForce { fault, due, .. } in &mut self.faults {
+            let FaultKind::Reorganise { depth, every } = fault.kind else { continue };
+            if due.is_none_or(|due| now < due) {
+                continue;
+            }
+            *due = Some(now + every);
+            if chance() < fault.probability {
+                depths.push(depth);
+                fault.happened();
+            }
+        }
+        self.forget_ended(now);
+        depths
+    }
+
     fn forget_ended(&mut self, now: Duration) {
-        self.faults.retain(|(fault, ends)| {
+        self.faults.retain(|InForce { fault, ends, .. }| {
             fault.lasts != Lasts::Requests(0) && ends.is_none_or(|moment| now < moment)
         });
     }
@@ -385,6 +486,9 @@ mod tests {
             "redirect:config:2",
             "truncated:handlers:after",
             "close-request:handlers",
+            "reorganise=2:30000ms",
+            "reorganise=1:30000ms:5:50%",
+            "reorganise=250:10ms:60000ms",
         ] {
             assert_eq!(fault(text).to_string(), text);
         }
@@ -401,6 +505,12 @@ mod tests {
         assert!(error("503=5s").contains("delay=TIME"));
         assert!(error("503:120%").contains("100%"));
         assert!(error("").contains("there is no fault"));
+        for depth in ["reorganise=0", "reorganise=251", "reorganise=30s"] {
+            assert!(error(depth).contains("1 to 250 blocks"), "{}", error(depth));
+        }
+        assert!(error("reorganise=1:1ms").contains("10ms"));
+        assert!(error("reorganise:handlers").contains("befalls the chain"));
+        assert!(error("reorganise:after").contains("befalls the chain"));
     }
 
     #[test]
@@ -431,6 +541,24 @@ mod tests {
         assert_eq!(meet(NOW), Some(FaultKind::Overloaded));
         assert_eq!(meet(NOW + Duration::from_secs(5)), None);
         assert!(faults.list(NOW).is_empty());
+    }
+
+    #[test]
+    fn the_chain_is_reorganised_each_time_that_its_period_is_over() {
+        let mut faults = Faults::default();
+        assert_eq!(faults.next_reorganisation(), None);
+        faults.inject(fault("reorganise=2:30s"), NOW);
+        faults.inject(fault("reorganise=5:40s:1"), NOW);
+        let at = |seconds| NOW + Duration::from_secs(seconds);
+        assert_eq!(faults.meet(Endpoint::Handler(0), at(30), || 0.0), Met::default(), "no request meets it");
+        assert_eq!(faults.next_reorganisation(), Some(at(30)));
+        for (seconds, depths) in [(29, vec![]), (30, vec![2]), (30, vec![]), (60, vec![2, 5]), (99, vec![2])]
+        {
+            assert_eq!(faults.reorganisations(at(seconds), || 0.0), depths, "{seconds}");
+        }
+        assert_eq!(faults.list(at(99)), ["reorganise=2:30000ms"]);
+        faults.clear();
+        assert_eq!((faults.next_reorganisation(), faults.reorganisations(at(999), || 0.0)), (None, vec![]));
     }
 
     #[test]

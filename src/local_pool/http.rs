@@ -93,7 +93,7 @@ pub async fn answer(
 /// What a fault makes of an answer.
 async fn spoil(kind: &FaultKind, reply: Reply, path: &str) -> io::Result<Response<ReplyBody>> {
     Ok(match kind {
-        FaultKind::Delay(_) => reply.into_response(),
+        FaultKind::Delay(_) | FaultKind::Reorganise { .. } => reply.into_response(),
         FaultKind::CloseInRequest => return Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
         FaultKind::Overloaded => overloaded().into_response(),
         FaultKind::Error500 => Reply::text(500, "Internal Server Error (on request)").into_response(),
@@ -123,16 +123,17 @@ async fn spoil(kind: &FaultKind, reply: Reply, path: &str) -> io::Result<Respons
 
 /// Does what the request asks for.
 async fn work(pool: &Arc<Pool>, server: Server, path: &str, request: Request<Incoming>) -> io::Result<Reply> {
-    let method = request.method().clone();
+    // Whoever has an answer to GET has one to HEAD: hyper leaves its body out.
+    let get = &[Method::GET, Method::HEAD][..];
     let allowed = match (server, path) {
-        (Server::Handler(_), "/submit") => Method::POST,
+        (Server::Handler(_), "/submit") => &[Method::POST],
         (Server::Handler(_), _) => return Ok(Reply::text(404, "Not Found")),
-        (Server::Master, "/config.json" | "/stats") => Method::GET,
-        (Server::Master, "/control") if pool.settings.control => Method::POST,
+        (Server::Master, "/config.json" | "/stats") => get,
+        (Server::Master, "/control") if pool.settings.control => &[Method::POST],
         (Server::Master, "/control") => {
             return Ok(Reply::text(404, "The control endpoint is off; it is turned on with --control"));
         }
-        (Server::Master, path) if block_hash(path).is_some() => Method::GET,
+        (Server::Master, path) if block_hash(path).is_some() => get,
         (Server::Master, _) => {
             return Ok(Reply::text(
                 404,
@@ -140,8 +141,9 @@ async fn work(pool: &Arc<Pool>, server: Server, path: &str, request: Request<Inc
             ));
         }
     };
-    if method != allowed {
-        return Ok(Reply::text(405, "Method Not Allowed").with(header::ALLOW, allowed.as_str()));
+    if !allowed.contains(request.method()) {
+        let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+        return Ok(Reply::text(405, "Method Not Allowed").with(header::ALLOW, &allowed.join(", ")));
     }
     let addresses = listen::addresses(pool, request.headers().get(header::HOST));
     match (server, path) {
@@ -261,8 +263,9 @@ async fn control(pool: &Arc<Pool>, request: Request<Incoming>) -> io::Result<Rep
 }
 
 async fn act(pool: &Arc<Pool>, action: Action) -> Result<(), String> {
+    tracing::info!("local pool: asked for {}", serde_json::to_string(&action).unwrap_or_default());
     match action {
-        Action::NewBlock => pool.new_block(),
+        Action::NewBlock {} => pool.new_block(),
         Action::Reorganise { depth, lower } => {
             pool.reorganise(depth, lower).map_err(|error| error.to_string())?;
         }
@@ -278,7 +281,7 @@ async fn act(pool: &Arc<Pool>, action: Action) -> Result<(), String> {
         Action::AnnounceWorkBits { value } => pool.announce_work_bits(value),
         Action::MineOld { value } => pool.set_mine_old(value),
         Action::Ready { value } => pool.set_ready(value),
-        Action::Clear => pool.clear_faults(),
+        Action::Clear {} => pool.clear_faults(),
     }
     Ok(())
 }

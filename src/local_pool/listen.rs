@@ -4,8 +4,8 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
@@ -15,11 +15,13 @@ use tokio::{
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
 };
+use tokio_io_timeout::TimeoutStream;
 
 use super::{
     HandlerState, StartError,
     http::{self, Server},
     pool::{HandlerSlot, Pool},
+    validation::lock,
 };
 
 /// Where `blkinfoUrl` points to, below the master.
@@ -27,6 +29,12 @@ pub const BLOCKS: &str = "/blocks";
 
 /// Handlers that a pool may have.
 const MOST_HANDLERS: usize = 256;
+
+/// How long until accepting is tried again when it failed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long without failures until trouble with accepting is over.
+const TROUBLE_OVER: Duration = Duration::from_secs(30);
 
 /// The tasks that accept connections.
 #[derive(Default)]
@@ -67,7 +75,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.bind(address)?;
         socket.listen(4096)
     };
-    listen().map_err(|source| StartError::Listen { address, source })
+    listen().map_err(|reason| StartError::Listen { address, reason })
 }
 
 /// Serves connections until it is aborted, which closes them.
@@ -87,10 +95,30 @@ async fn serve(pool: Arc<Pool>, listener: TcpListener, server: Server) {
             }
             // Mostly: too many open files. Connections that end free some.
             Err(error) => {
-                tracing::warn!("local pool: a connection could not be accepted ({error}); trying again");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                if pool.accept_trouble.is_news(Instant::now()) {
+                    tracing::warn!(
+                        "local pool: connections cannot be accepted ({error}) and wait for others to end; if that \
+                         is for too many open files, raise their limit (ulimit -n). Not said again until it is over"
+                    );
+                }
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
+    }
+}
+
+/// Trouble with accepting connections, which is said once however long it lasts. All listeners share it.
+#[derive(Debug, Default)]
+pub struct AcceptTrouble {
+    last: Mutex<Option<Instant>>,
+}
+
+impl AcceptTrouble {
+    /// Notes a failure. `true`: the last one is so long ago that this is another trouble, and not the same, in which
+    /// some connections get through as others end.
+    fn is_news(&self, now: Instant) -> bool {
+        let last = lock(&self.last).replace(now);
+        last.is_none_or(|last| now.duration_since(last) > TROUBLE_OVER)
     }
 }
 
@@ -98,6 +126,9 @@ async fn serve_connection(pool: Arc<Pool>, stream: TcpStream, server: Server) {
     let _open = Open::new(pool.clone());
     // Answers are small and written at once; without this a kept connection may wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
+    // A client that does not read must not hold its connection, and the answer, for ever.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(pool.settings.write_timeout));
     let service = service_fn({
         let pool = pool.clone();
         move |request| http::answer(pool.clone(), server, request)
@@ -107,7 +138,7 @@ async fn serve_connection(pool: Arc<Pool>, stream: TcpStream, server: Server) {
         .header_read_timeout(pool.settings.header_timeout)
         .max_headers(64)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     if let Err(error) = connection.await {
         tracing::debug!("local pool: a connection ended: {error}");
     }
@@ -176,7 +207,7 @@ impl Listeners {
     fn start(&mut self, pool: &Arc<Pool>, id: u64, port: u16) -> Result<u16, StartError> {
         let address = SocketAddr::new(pool.settings.listen.ip(), port);
         let listener = bind(address)?;
-        let port = listener.local_addr().map_err(|source| StartError::Listen { address, source })?.port();
+        let port = listener.local_addr().map_err(|reason| StartError::Listen { address, reason })?.port();
         self.handlers.insert(id, tokio::spawn(serve(pool.clone(), listener, Server::Handler(id))));
         Ok(port)
     }
@@ -236,4 +267,18 @@ fn reachable(ip: IpAddr) -> IpAddr {
 /// The port of a listener.
 pub fn port_of(listener: &TcpListener) -> io::Result<u16> {
     Ok(listener.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_with_accepting_is_said_once_until_it_is_over() {
+        let (trouble, start) = (AcceptTrouble::default(), Instant::now());
+        let news = |seconds| trouble.is_news(start + Duration::from_secs(seconds));
+        assert!(news(0));
+        assert!((1..100).all(|second| !news(second)));
+        assert!(news(140));
+    }
 }

@@ -52,6 +52,9 @@ pub use self::{
 use self::{pool::Pool, validation::Validation};
 use crate::protocol::BlockHash;
 
+/// The largest `mineOldAnns` that miners believe.
+const MOST_MINE_OLD: u32 = 100;
+
 /// How a pool is to be.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -101,6 +104,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// How long a request may take to send its body.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -128,6 +133,7 @@ impl Default for Settings {
             connections: 12_000,
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -198,14 +204,14 @@ impl HandlerState {
 pub enum StartError {
     /// An address is taken, or is none of this machine's.
     #[error(
-        "the pool cannot listen on {address}: {source}; choose another address or port with --listen (handlers take \
+        "the pool cannot listen on {address}: {reason}; choose another address or port with --listen (handlers take \
          the ports that follow the master's), or stop what listens there"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. Not called the source: the text has it already.
+        reason: io::Error,
     },
     /// The ports after the master's do not suffice.
     #[error(
@@ -271,10 +277,14 @@ impl LocalPool {
         let pool = runtime.block_on(async {
             let address = settings.listen;
             let listener = listen::bind(address)?;
-            let port = listen::port_of(&listener).map_err(|source| StartError::Listen { address, source })?;
+            let port = listen::port_of(&listener).map_err(|reason| StartError::Listen { address, reason })?;
             let pool = Arc::new(Pool::new(settings, port, validation));
             listen::set_handlers(&pool, handlers).await?;
             listen::start_master(&pool, listener).await;
+            tokio::spawn({
+                let pool = pool.clone();
+                async move { pool.reorganise_when_due().await }
+            });
             if let Some(block_time) = block_time {
                 tokio::spawn(make_blocks(pool.clone(), block_time));
             }
@@ -394,8 +404,12 @@ impl Drop for LocalPool {
 impl Settings {
     fn check(&self) -> Result<(), StartError> {
         let setting = |what, value: String, remedy| Err(StartError::Setting { what, value, remedy });
-        if self.block_time.is_some_and(|time| time < Duration::from_millis(10)) {
-            return setting("the block time", format!("{:?}", self.block_time), "10 ms or more");
+        if let Some(time) = self.block_time.filter(|time| *time < Duration::from_millis(10)) {
+            return setting("the block time", humantime::format_duration(time).to_string(), "10ms or more");
+        }
+        if self.mine_old > MOST_MINE_OLD {
+            let remedy = "at most 100, or miners take the configuration for damaged";
+            return setting("the number of blocks to mine below the tip", self.mine_old.to_string(), remedy);
         }
         if self.first_height > i32::MAX as u32 / 2 {
             return setting("the first height", self.first_height.to_string(), "at most 1073741823");

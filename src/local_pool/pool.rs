@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use kernels::{Announcement, WorkBits, primitives::b32};
+use tokio::sync::Notify;
 
 use super::{
     HandlerState, Settings, Validate,
@@ -18,11 +19,11 @@ use super::{
     duplicates::{Duplicates, Recorded},
     faults::{Endpoint, Fault, Faults, Met},
     handler::{self, Checked, Refusal, Rules, Submission},
-    listen::Listeners,
+    listen::{AcceptTrouble, Listeners},
     stats::{Counter, Counters, HandlerStats, Stats, Taken, ValidationStats},
     validation::{Validation, Verdict, lock},
 };
-use crate::protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo};
+use crate::protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo, difficulty_shown};
 
 /// Everything that master and handlers share.
 pub struct Pool {
@@ -36,9 +37,12 @@ pub struct Pool {
     pub port: u16,
     /// Asynchronous, so that changes of the list of handlers follow one another.
     pub listeners: tokio::sync::Mutex<Listeners>,
+    pub accept_trouble: AcceptTrouble,
     started: Instant,
     state: Mutex<State>,
     faults: Mutex<Faults>,
+    /// Wakes who waits for a reorganisation.
+    faults_changed: Notify,
 }
 
 struct State {
@@ -91,9 +95,7 @@ impl Pool {
             mine_old: settings.mine_old,
             handlers: Vec::new(),
         };
-        let mut faults = Faults::default();
-        settings.faults.iter().for_each(|fault| faults.inject(fault.clone(), Duration::ZERO));
-        Self {
+        let pool = Self {
             room: Arc::new(Room {
                 capacity: settings.queue_announcements.saturating_mul(Announcement::LEN),
                 used: AtomicUsize::new(0),
@@ -103,10 +105,14 @@ impl Pool {
             started: Instant::now(),
             port,
             listeners: tokio::sync::Mutex::default(),
+            accept_trouble: AcceptTrouble::default(),
             state: Mutex::new(state),
-            faults: Mutex::new(faults),
+            faults: Mutex::default(),
+            faults_changed: Notify::new(),
             settings,
-        }
+        };
+        pool.settings.faults.iter().for_each(|fault| pool.inject(fault.clone()));
+        pool
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,17 +125,51 @@ impl Pool {
 
     /// A new block on top.
     pub fn new_block(&self) {
-        let state = &mut *self.state();
-        state.chain.extend();
-        state.duplicates.follow(&state.chain);
+        let tip = {
+            let state = &mut *self.state();
+            state.chain.extend();
+            state.duplicates.follow(&state.chain);
+            *state.chain.tip()
+        };
+        tracing::debug!("local pool: block {} {}", tip.height, tip.hash);
     }
 
     /// Replaces the newest `depth` blocks by `depth − lower` others.
     pub fn reorganise(&self, depth: u32, lower: u32) -> Result<(), ReorganiseError> {
-        let state = &mut *self.state();
-        state.chain.reorganise(depth, lower)?;
-        state.duplicates.follow(&state.chain);
+        let tip = {
+            let state = &mut *self.state();
+            state.chain.reorganise(depth, lower)?;
+            state.duplicates.follow(&state.chain);
+            *state.chain.tip()
+        };
+        let blocks = if depth == 1 { "block" } else { "blocks" };
+        tracing::info!(
+            "local pool: the newest {depth} {blocks} replaced; the tip is now {} {}",
+            tip.height,
+            tip.hash
+        );
         Ok(())
+    }
+
+    /// Reorganises the chain whenever a fault says so. Never ends.
+    pub async fn reorganise_when_due(&self) {
+        loop {
+            let due = lock(&self.faults).next_reorganisation();
+            let wait = due.map_or(Duration::MAX, |due| due.saturating_sub(self.now()));
+            if tokio::time::timeout(wait, self.faults_changed.notified()).await.is_ok() {
+                continue;
+            }
+            for depth in self.reorganisations_due() {
+                match self.reorganise(depth, 0) {
+                    Ok(()) => *self.state().counters.faulted.entry("reorganise").or_default() += 1,
+                    Err(error) => tracing::warn!("local pool: {error}"),
+                }
+            }
+        }
+    }
+
+    fn reorganisations_due(&self) -> Vec<u32> {
+        lock(&self.faults).reorganisations(self.now(), fastrand::f64)
     }
 
     /// What handlers ask for and the master tells.
@@ -166,11 +206,15 @@ impl Pool {
     }
 
     pub fn inject(&self, fault: Fault) {
+        tracing::info!("local pool: fault {fault}");
         lock(&self.faults).inject(fault, self.now());
+        self.faults_changed.notify_one();
     }
 
     pub fn clear_faults(&self) {
         lock(&self.faults).clear();
+        self.faults_changed.notify_one();
+        tracing::info!("local pool: no faults any more");
     }
 
     /// What a request meets.
@@ -323,7 +367,7 @@ impl Pool {
             tip_height: state.chain.tip().height,
             tip_hash: state.chain.tip().hash.to_string(),
             work_bits: state.work_bits.get(),
-            difficulty: state.work_bits.difficulty_f64(),
+            difficulty: difficulty_shown(state.work_bits),
             validation: ValidationStats {
                 mode: self.settings.validate.to_string(),
                 threads: self.settings.validators,

@@ -92,7 +92,7 @@ pub struct Stats {
     pub tip_hash: String,
     /// Easiest work bits that are taken.
     pub work_bits: u32,
-    /// The same as expected hashes per announcement.
+    /// The same as expected hashes per announcement, to the nearest whole number.
     pub difficulty: f64,
     /// How announcements are validated.
     pub validation: ValidationStats,

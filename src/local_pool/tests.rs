@@ -267,6 +267,23 @@ fn a_master_says_404_and_405() {
 }
 
 #[test]
+fn a_master_answers_head_like_get_without_the_body() {
+    let pool = start(settings());
+    let tip = format!("blkinfo_{}.json", pool.stats().tip_hash);
+    for path in ["config.json", "stats", &tip] {
+        let head = agent().head(pool.url().join(path).unwrap().as_str()).call().unwrap();
+        assert_eq!(
+            (head.status().as_u16(), &head.headers()["content-type"]),
+            (200, &"application/json".parse().unwrap()),
+            "{path}"
+        );
+        assert!(head.headers()["content-length"].to_str().unwrap().parse::<u64>().unwrap() > 100);
+    }
+    let seen = raw(&pool.url(), b"HEAD /config.json HTTP/1.1\r\nhost: pool\r\nconnection: close\r\n\r\n");
+    assert!(seen.starts_with("HTTP/1.1 200") && seen.ends_with("\r\n\r\n"), "{seen}");
+}
+
+#[test]
 fn what_a_master_tells_can_be_changed() {
     let pool = start(Settings { ready: false, ..settings() });
     assert_eq!(get(&pool, "config.json")["tipHash"], Value::Null);
@@ -672,6 +689,18 @@ fn faults_can_be_there_from_the_start() {
     get(&pool, "config.json");
 }
 
+#[test]
+fn the_chain_is_reorganised_again_and_again_if_asked_for() {
+    let pool = start(Settings { faults: vec!["reorganise=2:20ms".parse().unwrap()], ..settings() });
+    wait_until("reorganising twice", || pool.stats().faulted.get("reorganise") >= Some(&2));
+    pool.clear_faults();
+    let before = pool.stats().tip_hash;
+    pool.inject("reorganise=1:20ms:1".parse().unwrap());
+    wait_until("the end of the fault", || pool.stats().faults.is_empty());
+    wait_until("another branch", || pool.stats().tip_hash != before);
+    assert_eq!(pool.stats().tip_height, TIP);
+}
+
 // Miners that misbehave
 
 #[test]
@@ -685,6 +714,17 @@ fn requests_that_never_end_are_cut_off() {
     assert!(slow.starts_with("HTTP/1.1 408"), "{slow}");
     let stats = pool.stats();
     assert_eq!((stats.queued, stats.total.refused["body too slow"].batches), (0, 1));
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let faults = vec!["huge:config".parse().unwrap()];
+    let pool = start(Settings { faults, write_timeout: Duration::from_millis(200), ..settings() });
+    let mut stream = connect(&pool.url()).unwrap();
+    stream.write_all(b"GET /config.json HTTP/1.1\r\nhost: pool\r\n\r\n").unwrap();
+    wait_until("the connection", || pool.stats().connections == 1);
+    wait_until("its end", || pool.stats().connections == 0);
+    drop(stream);
 }
 
 #[test]
@@ -768,6 +808,7 @@ fn the_control_endpoint_is_off_unless_asked_for() {
         (json!({"action": "handler", "index": 9, "state": "up"}), "there is no handler 9"),
         (json!({"action": "handlers", "count": 100_000}), "--handlers"),
         (json!({"action": "jump"}), "new-block"),
+        (json!({"action": "clear", "when": "now"}), "unknown field `when`"),
         (json!({"fault": "sneeze"}), "close-reply"),
     ] {
         let (status, text) = command(body);
@@ -843,8 +884,10 @@ fn with_a_port_given_handlers_take_those_that_follow_and_shutting_down_frees_the
     assert_eq!((pool.url().port(), ports), (Some(port), vec![port + 1, port + 2]));
     let _kept = connect(&pool.url()).unwrap();
     let listen = (Ipv4Addr::LOCALHOST, port).into();
-    let error = LocalPool::start(Settings { listen, ..settings() }).err().unwrap().to_string();
+    let error = LocalPool::start(Settings { listen, ..settings() }).err().unwrap();
+    let error = format!("{:#}", anyhow::Error::new(error));
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("--listen"), "{error}");
+    assert_eq!(error.matches("os error").count(), 1, "{error}");
     pool.shutdown();
     drop(start(Settings { listen, handlers: 2, ..settings() }));
     start(Settings { listen, handlers: 2, ..settings() }).shutdown();
@@ -867,10 +910,14 @@ fn settings_that_make_no_sense_are_refused_with_what_would() {
         Settings { ann_versions: vec![], ..settings() },
         Settings { first_height: u32::MAX, ..settings() },
         Settings { handlers: 1000, ..settings() },
+        Settings { mine_old: 101, ..settings() },
     ] {
         let error = LocalPool::start(settings).err().unwrap().to_string();
         assert!(error.contains("cannot be") || error.contains("at most"), "{error}");
     }
+    let short = Settings { block_time: Some(Duration::from_millis(1)), ..settings() };
+    let error = LocalPool::start(short).err().unwrap().to_string();
+    assert_eq!(error, "the block time cannot be 1ms; it must be 10ms or more");
 }
 
 /// Both ends of the connections are in this process: more would need more open files than many systems allow.

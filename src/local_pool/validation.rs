@@ -1,4 +1,4 @@
-//! Validates batches on many threads. Announcements of one hard nonce stay together, from whichever batch they come,
+//! Validates batches on many threads. Announcements of one hard nonce are validated together, from whichever batch,
 //! because they share both programs and many items.
 //!
 //! The queue needs no bound of its own: every announcement in it belongs to a submission that is still held, and
@@ -20,24 +20,30 @@ use bytes::Bytes;
 use kernels::{Announcement, Hash32, Invalid};
 use tokio::sync::oneshot;
 
-/// What validates an announcement: the real validator, or something quicker in tests.
+use crate::protocol::BATCH;
+
+/// The most announcements that a validator is handed at once. Whether their batches are refused anyway is looked at
+/// in between.
+const MOST_AT_ONCE: usize = BATCH;
+
+/// What validates announcements: the real validator, or something quicker in tests.
 pub trait Validator {
-    /// Validates one announcement against its parent block's hash (internal order).
-    ///
-    /// # Errors
-    /// The first failure in the validator's order (spec §10).
-    fn validate(&mut self, announcement: &Announcement, parent: &Hash32) -> Result<(), Invalid>;
+    /// Validates announcements that have header and root of table 1 in common, and so both tables, against the hash
+    /// of the parent block (internal order). Verdicts come in the same order: for each announcement the first
+    /// failure in the validator's order (spec §10).
+    fn validate_group(&mut self, group: &[Announcement], parent: &Hash32) -> Vec<Result<(), Invalid>>;
 }
 
 impl Validator for kernels::Validator {
-    fn validate(&mut self, announcement: &Announcement, parent: &Hash32) -> Result<(), Invalid> {
-        self.validate(announcement, parent)
+    fn validate_group(&mut self, group: &[Announcement], parent: &Hash32) -> Vec<Result<(), Invalid>> {
+        group.iter().map(|announcement| self.validate(announcement, parent)).collect()
     }
 }
 
+/// Something that judges one announcement judges many one after the other.
 impl<F: FnMut(&Announcement, &Hash32) -> Result<(), Invalid>> Validator for F {
-    fn validate(&mut self, announcement: &Announcement, parent: &Hash32) -> Result<(), Invalid> {
-        self(announcement, parent)
+    fn validate_group(&mut self, group: &[Announcement], parent: &Hash32) -> Vec<Result<(), Invalid>> {
+        group.iter().map(|announcement| self(announcement, parent)).collect()
     }
 }
 
@@ -151,6 +157,11 @@ impl Batch {
         }
     }
 
+    fn announcement(&self, index: u32) -> Announcement {
+        let (announcements, _) = self.body.as_chunks();
+        Announcement::from_bytes(announcements[index as usize])
+    }
+
     fn finish_group(&self) {
         if self.groups_left.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(answer) = lock(&self.answer).take()
@@ -162,11 +173,10 @@ impl Batch {
     }
 }
 
-/// The announcements of one batch that are of one hard nonce.
+/// The announcements of one batch that are of one group.
 struct Task {
     batch: Arc<Batch>,
     indices: Vec<u32>,
-    parent: Hash32,
 }
 
 #[derive(Default)]
@@ -207,7 +217,7 @@ impl Queue {
             return;
         }
         for (key, indices) in groups {
-            let task = Task { batch: batch.clone(), indices, parent };
+            let task = Task { batch: batch.clone(), indices };
             let tasks = waiting.tasks.entry(key.clone()).or_default();
             tasks.push(task);
             if tasks.len() == 1 {
@@ -220,14 +230,15 @@ impl Queue {
     }
 
     /// All that waits of the group whose turn it is; `None`: the pool shuts down.
-    fn pop(&self) -> Option<Vec<Task>> {
+    fn pop(&self) -> Option<(Hash32, Vec<Task>)> {
         let mut groups = self.lock();
         loop {
             if groups.closed {
                 return None;
             }
             if let Some(key) = groups.order.pop_front() {
-                return groups.tasks.remove(&key);
+                let tasks = groups.tasks.remove(&key).unwrap_or_default();
+                return Some((key.1, tasks));
             }
             groups = self.changed.wait(groups).unwrap_or_else(PoisonError::into_inner);
         }
@@ -236,32 +247,33 @@ impl Queue {
 
 fn work(queue: &Queue, factory: &ValidatorFactory) {
     let mut validator = (factory.0)();
-    while let Some(tasks) = queue.pop() {
-        for task in tasks {
+    while let Some((parent, tasks)) = queue.pop() {
+        let all: Vec<(&Batch, u32)> =
+            tasks.iter().flat_map(|task| task.indices.iter().map(|index| (&*task.batch, *index))).collect();
+        for piece in all.chunks(MOST_AT_ONCE) {
             // A validator that panics must not take the thread with it, or batches would wait for ever.
-            let outcome = catch_unwind(AssertUnwindSafe(|| run(queue, &mut *validator, &task)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(queue, &mut *validator, piece, &parent)));
             if let Err(panic) = outcome {
                 tracing::error!("local pool: the validator panicked: {}", text_of(&*panic));
-                task.batch.fail(task.indices.first().copied().unwrap_or(0), Verdict::Failed);
+                piece.iter().for_each(|(batch, index)| batch.fail(*index, Verdict::Failed));
                 validator = (factory.0)();
             }
-            task.batch.finish_group();
         }
+        tasks.iter().for_each(|task| task.batch.finish_group());
     }
 }
 
-fn run(queue: &Queue, validator: &mut dyn Validator, task: &Task) {
-    let (announcements, _) = task.batch.body.as_chunks::<{ Announcement::LEN }>();
-    for index in &task.indices {
-        if task.batch.is_settled_before(*index) {
-            return;
-        }
-        let announcement = Announcement::from_bytes(announcements[*index as usize]);
-        let outcome = validator.validate(&announcement, &task.parent);
-        queue.validated.fetch_add(1, Ordering::Relaxed);
-        if let Err(invalid) = outcome {
-            task.batch.fail(*index, Verdict::Invalid(invalid));
-            return;
+/// Validates some of a group, but for what comes after an announcement that its batch is refused for.
+fn run(queue: &Queue, validator: &mut dyn Validator, piece: &[(&Batch, u32)], parent: &Hash32) {
+    let open: Vec<_> = piece.iter().filter(|(batch, index)| !batch.is_settled_before(*index)).collect();
+    let group: Vec<_> = open.iter().map(|(batch, index)| batch.announcement(*index)).collect();
+    let verdicts = validator.validate_group(&group, parent);
+    // A verdict that is missing must not pass for a good one.
+    assert_eq!(verdicts.len(), group.len(), "there is a verdict for each announcement");
+    queue.validated.fetch_add(group.len() as u64, Ordering::Relaxed);
+    for ((batch, index), verdict) in open.into_iter().zip(verdicts) {
+        if let Err(invalid) = verdict {
+            batch.fail(*index, Verdict::Invalid(invalid));
         }
     }
 }
@@ -281,6 +293,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     /// Announcements whose hard nonce and verdict are given.
@@ -330,24 +344,52 @@ mod tests {
         assert_eq!([outcome(9), outcome(0)], [Verdict::Failed, Verdict::Valid]);
     }
 
-    #[test]
-    fn announcements_of_one_hard_nonce_are_validated_one_after_the_other() {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let factory = ValidatorFactory::new({
-            let seen = seen.clone();
-            move || {
-                let seen = seen.clone();
-                move |announcement: &Announcement, _: &Hash32| {
-                    lock(&seen).push(announcement.hard_nonce());
-                    Ok(())
-                }
+    /// Notes the hard nonces of each group that it is handed, and waits for the first to be let go.
+    struct Watch {
+        groups: Arc<Mutex<Vec<Vec<u32>>>>,
+        gate: Arc<Barrier>,
+    }
+
+    impl Validator for Watch {
+        fn validate_group(&mut self, group: &[Announcement], _: &Hash32) -> Vec<Result<(), Invalid>> {
+            let is_first = {
+                let mut groups = lock(&self.groups);
+                groups.push(group.iter().map(Announcement::hard_nonce).collect());
+                groups.len() == 1
+            };
+            if is_first {
+                self.gate.wait();
+                self.gate.wait();
             }
+            vec![Ok(()); group.len()]
+        }
+    }
+
+    #[test]
+    fn all_that_waits_of_one_hard_nonce_is_validated_at_once_whatever_batch_it_is_of() {
+        let (groups, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Barrier::new(2)));
+        let factory = ValidatorFactory::new({
+            let (groups, gate) = (groups.clone(), gate.clone());
+            move || Watch { groups: groups.clone(), gate: gate.clone() }
         });
         let validation = Validation::start(1, &factory).expect("threads start");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let batch = body(&[(1, 0), (2, 0), (1, 0), (2, 0), (1, 0)]);
-        runtime.block_on(validation.validate(&batch, &[0, 1, 2, 3, 4], [0; 32]));
-        let seen = lock(&seen).clone();
-        assert_eq!(seen.chunk_by(|a, b| a == b).count(), 2, "{seen:?}");
+        let push = |announcements: &[(u8, u8)], parent| {
+            let (sender, receiver) = oneshot::channel();
+            let indices: Vec<u32> = (0..announcements.len() as u32).collect();
+            validation.queue.push(&body(announcements), &indices, [parent; 32], sender);
+            receiver
+        };
+        let first = push(&[(9, 0)], 0);
+        gate.wait();
+        // All of this comes while the only thread is busy.
+        let others = [push(&[(1, 0), (2, 0), (1, 0)], 0), push(&[(1, 0), (2, 0)], 0), push(&[(1, 0)], 7)];
+        gate.wait();
+        for receiver in [first].into_iter().chain(others) {
+            assert_eq!(receiver.blocking_recv(), Ok(Verdict::Valid));
+        }
+        let mut groups = lock(&groups).clone();
+        groups.sort();
+        assert_eq!(groups, [vec![1], vec![1, 1, 1], vec![2, 2], vec![9]], "another parent is another group");
+        assert_eq!(validation.validated(), 7);
     }
 }

@@ -23,6 +23,7 @@ use self::workers::Workers;
 use crate::{
     backend::{Backend, BackendEvent, Counters, Sink, cpu},
     pool::{self, Fetcher, Pools},
+    protocol::difficulty_shown,
     report::{Format, Output, OutputError, Phase, Reporter, Status},
     scheduler::{self, CancelPolicy, Scheduler},
     upload::{self, Ledger, Uploader},
@@ -433,7 +434,7 @@ impl Loop {
                         "mining on block {} ({:.16}…), difficulty {:.0} ({})",
                         job.parent_height,
                         job.parent_hash.to_string(),
-                        job.work_bits.difficulty_f64(),
+                        difficulty_shown(job.work_bits),
                         job.work_bits
                     );
                     self.schedule(scheduler::Event::Mine(job));

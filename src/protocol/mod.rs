@@ -6,11 +6,13 @@ mod block;
 mod config;
 mod hash;
 mod submit;
+mod work;
 
 pub use block::{BlockHeader, BlockInfo};
 pub use config::{Config, ConfigError};
 pub use hash::BlockHash;
 pub use submit::{AnnsResult, Answer, PayTo, PayToError, headers};
+pub use work::difficulty_shown;
 
 /// How many parents an ann handler takes announcements for: from `tip − 5` to the tip.
 pub const WINDOW: u32 = 6;

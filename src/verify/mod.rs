@@ -1,0 +1,43 @@
+//! Validating announcements from files: reading them, finding their parent blocks, judging them.
+
+mod files;
+mod parents;
+
+use kernels::{Announcement, Invalid, Validator};
+use rayon::prelude::*;
+
+pub use self::{
+    files::{Contents, ReadError, read},
+    parents::{NoParent, Parents, PoolBlocks, PoolError},
+};
+
+/// Announcements that share a validator: long enough for it to make use of what they have in common.
+const CHUNK: usize = 256;
+
+/// What is said of an announcement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is wrong with it.
+    Valid,
+    /// The validator refuses it.
+    Invalid(Invalid),
+    /// It cannot be judged.
+    NoParent(NoParent),
+}
+
+/// Judges announcements on all processors, each against the hash of its parent block. Verdicts come in the same
+/// order.
+pub fn judge(announcements: &[Announcement], parents: &mut Parents) -> Vec<Verdict> {
+    parents.fetch(announcements.iter().map(Announcement::parent_block_height));
+    let parents = &*parents;
+    let chunks = announcements.par_chunks(CHUNK).flat_map_iter(|chunk| {
+        let mut validator = Validator::new();
+        chunk.iter().map(move |announcement| match parents.find(announcement.parent_block_height()) {
+            Err(no_parent) => Verdict::NoParent(no_parent),
+            Ok(parent) => {
+                validator.validate(announcement, &parent.0).map_or_else(Verdict::Invalid, |()| Verdict::Valid)
+            }
+        })
+    });
+    chunks.collect()
+}
