@@ -31,6 +31,7 @@ impl fmt::Display for PostOutcome {
                 write!(f, "HTTP status {status}, {}", shorten(&String::from_utf8_lossy(body)))
             }
             Self::NotSent(why) => write!(f, "not sent: {why}"),
+            Self::CutShort(why) => write!(f, "broke off before all was sent: {why}"),
             Self::Broken(why) => write!(f, "broke off: {why}"),
             Self::TimedOut => f.write_str("no answer in time"),
         }
