@@ -1,7 +1,9 @@
 //! Items, tables, and what a table is made from (spec §8).
 
+use std::ops::Range;
+
 use crate::portable::State;
-use crate::program::{InvalidProgram, Program};
+use crate::program::{InvalidProgram, MEMORY_PERIOD, Program};
 use crate::{Hash32, Hash64};
 
 /// Items of a table.
@@ -47,6 +49,82 @@ impl std::ops::Deref for Table {
 impl std::ops::DerefMut for Table {
     fn deref_mut(&mut self) -> &mut [Item] {
         &mut self.0
+    }
+}
+
+/// How many items a column has at most; columns from 1024 on have one less.
+const COPIES: usize = TABLE_ITEMS.div_ceil(MEMORY_PERIOD as usize);
+
+/// Columns of a table, or of its leaves: column c holds what belongs to the items c, c + 1792, c + 3584 and so on.
+///
+/// Unless the program reads input word 0 ([`Program::reads_word0`]), the items of a column run alike, so that a kernel
+/// that makes whole columns runs 1792 items instead of 8192. A table's columns can be split among threads.
+#[derive(Debug)]
+pub struct Columns<'a, T> {
+    first: u32,
+    /// The items below 1792, the next 1792, and so on; only these columns' of each.
+    copies: [&'a mut [T]; COPIES],
+}
+
+impl<'a, T> Columns<'a, T> {
+    /// How many columns a table has.
+    pub const COUNT: u32 = MEMORY_PERIOD;
+
+    /// All columns of a table, or of the leaves of a tree.
+    ///
+    /// # Panics
+    /// If there are not 8192.
+    pub fn of(values: &'a mut [T]) -> Self {
+        assert_eq!(values.len(), TABLE_ITEMS, "a table has {TABLE_ITEMS} items");
+        let mut copies = values.chunks_mut(Self::COUNT as usize);
+        Self { first: 0, copies: std::array::from_fn(|_| copies.next().unwrap_or_default()) }
+    }
+
+    /// Which columns these are.
+    pub fn range(&self) -> Range<u32> {
+        self.first..self.first + self.copies[0].len() as u32
+    }
+
+    /// The first `count` of these columns, and the others. All and none, if there are not more.
+    pub fn split_at(self, count: u32) -> (Self, Self) {
+        let count = count.min(self.range().len() as u32);
+        let mut rest = std::array::from_fn(|_| Default::default());
+        let mut copies = self.copies;
+        for (copy, rest) in copies.iter_mut().zip(&mut rest) {
+            let at = copy.len().min(count as usize);
+            (*copy, *rest) = std::mem::take(copy).split_at_mut(at);
+        }
+        (Self { first: self.first, copies }, Self { first: self.first + count, copies: rest })
+    }
+
+    /// These columns, `count` at a time.
+    ///
+    /// # Panics
+    /// If `count` is zero.
+    pub fn chunks(self, count: u32) -> impl Iterator<Item = Self> {
+        assert!(count > 0, "chunks of no columns");
+        let mut rest = Some(self);
+        std::iter::from_fn(move || {
+            let (chunk, others) = rest.take().filter(|rest| !rest.range().is_empty())?.split_at(count);
+            rest = Some(others);
+            Some(chunk)
+        })
+    }
+
+    /// The numbers of these columns' items, in order within each column.
+    pub fn items(&self) -> impl Iterator<Item = u32> + use<T> {
+        let all = 0..TABLE_ITEMS as u32;
+        self.range().flat_map(move |column| all.clone().skip(column as usize).step_by(Self::COUNT as usize))
+    }
+
+    /// What belongs to item `number`.
+    ///
+    /// # Panics
+    /// If the item is in none of these columns.
+    pub fn item_mut(&mut self, number: u32) -> &mut T {
+        let (copy, column) = (number / Self::COUNT, number % Self::COUNT);
+        assert!(self.range().contains(&column), "item {number} is not in columns {:?}", self.range());
+        &mut self.copies[copy as usize][(column - self.first) as usize]
     }
 }
 

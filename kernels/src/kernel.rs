@@ -3,8 +3,11 @@
 use std::ops::Range;
 use std::str::FromStr;
 
-use crate::item::{Item, TableProgram};
+#[cfg(target_arch = "x86_64")]
+use crate::avx2::{Avx2, Avx2Passes};
+use crate::item::{Columns, Item, TableProgram};
 use crate::portable::Portable;
+use crate::search::SearchState;
 use crate::work::Target;
 use crate::{Hash32, Hash64};
 
@@ -14,6 +17,9 @@ use crate::{Hash32, Hash64};
 pub enum Kernel {
     /// Plain code for any processor: the definition.
     Portable,
+    /// For x86-64 processors with AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
 }
 
 impl Kernel {
@@ -24,13 +30,19 @@ impl Kernel {
 
     /// All that this processor can run, fastest first.
     pub fn available() -> Vec<Self> {
-        vec![Self::Portable]
+        let mut available = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        available.extend(Avx2::new().map(Self::Avx2));
+        available.push(Self::Portable);
+        available
     }
 
     /// What [`FromStr`] takes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
         }
     }
 
@@ -38,6 +50,8 @@ impl Kernel {
     pub fn passes(self) -> Box<dyn Passes> {
         match self {
             Self::Portable => Box::new(Portable::new()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(avx2) => Box::new(Avx2Passes::new(avx2)),
         }
     }
 }
@@ -80,12 +94,39 @@ pub trait Passes: Send {
     /// [bounded](TableProgram::is_bounded).
     fn make_items(&mut self, table: &TableProgram, items: Range<u32>, out: &mut [Item]);
 
+    /// Makes the items `numbers` of `table`, in any order: item `numbers[i]` into `out[i]`.
+    ///
+    /// # Panics
+    /// As [`make_items`](Self::make_items), for each of the numbers.
+    fn make_items_at(&mut self, table: &TableProgram, numbers: &[u32], out: &mut [Item]);
+
+    /// Makes all items of some columns of `table`: the quick way to a whole table. Columns take turns 64 at a time, so
+    /// multiples of that are best.
+    ///
+    /// # Panics
+    /// If the table's program is not [bounded](TableProgram::is_bounded).
+    fn make_columns(&mut self, table: &TableProgram, out: Columns<Item>);
+
+    /// Makes all items of some columns of `table` and hashes them into their Merkle leaves, but does not store them:
+    /// the quick way to a whole tree.
+    ///
+    /// # Panics
+    /// As [`make_columns`](Self::make_columns).
+    fn hash_columns(&mut self, table: &TableProgram, leaves: Columns<Hash64>);
+
     /// Makes items `items` of `table` and hashes them, but does not store them: `leaves[i]` is the Merkle leaf of item
     /// `items.start + i`.
     ///
     /// # Panics
     /// As [`make_items`](Self::make_items), for `leaves`.
     fn hash_items(&mut self, table: &TableProgram, items: Range<u32>, leaves: &mut [Hash64]);
+
+    /// Makes the items `numbers` of `table`, in any order, and hashes them, but does not store them: `leaves[i]` is the
+    /// Merkle leaf of item `numbers[i]`.
+    ///
+    /// # Panics
+    /// As [`make_items_at`](Self::make_items_at), for `leaves`.
+    fn hash_items_at(&mut self, table: &TableProgram, numbers: &[u32], leaves: &mut [Hash64]);
 
     /// Hashes neighbours: `parents[i]` of `children[2 * i]` and `children[2 * i + 1]`.
     ///
@@ -106,6 +147,27 @@ pub trait Passes: Send {
         nonces: Range<u32>,
         winners: &mut Vec<Winner>,
     );
+
+    /// Starts a search in steps, on states that the caller owns: INIT of soft nonce `soft_nonces[i]` into `states[i]`
+    /// (spec §8, step 5). Soft nonces come in any order, and the same ones as often as one likes.
+    ///
+    /// # Panics
+    /// If there are not as many states as soft nonces, or a soft nonce has more than 24 bits.
+    fn init_states(&mut self, ann_hash1: &Hash64, soft_nonces: &[u32], states: &mut [SearchState]);
+
+    /// Takes states through one of their four rounds: each reads its [next item](SearchState::next_item), FUZZ, CRYPT.
+    /// Of table 2, the items that are read must be there; it makes no difference what the others are.
+    ///
+    /// # Panics
+    /// If `table2` has not 8192 items, or the states are not all before the same round.
+    fn advance_states(&mut self, table2: &[Item], states: &mut [SearchState]);
+
+    /// Hashes states that are behind their four rounds, whatever their hashes: see [`SearchState::hash`] and
+    /// [`SearchState::winner`].
+    ///
+    /// # Panics
+    /// If some states are not.
+    fn hash_states(&mut self, states: &mut [SearchState]);
 }
 
 /// A soft nonce whose hash meets the target, and what its announcement is made of (spec §9).
@@ -142,10 +204,23 @@ impl Winner {
 pub(crate) mod check {
     use super::*;
     use crate::item::TABLE_ITEMS;
+    use crate::search::ROUNDS;
 
     pub(crate) fn items(table: &TableProgram, items: &Range<u32>, out: usize) {
         assert!(items.end as usize <= TABLE_ITEMS, "items {items:?} go past the table's {TABLE_ITEMS}");
         assert_eq!(items.len(), out, "items {items:?} need as many places");
+        bounded(table);
+    }
+
+    pub(crate) fn items_at(table: &TableProgram, numbers: &[u32], out: usize) {
+        for number in numbers {
+            assert!((*number as usize) < TABLE_ITEMS, "item {number} is past the table's {TABLE_ITEMS}");
+        }
+        assert_eq!(numbers.len(), out, "{} items need as many places", numbers.len());
+        bounded(table);
+    }
+
+    pub(crate) fn bounded(table: &TableProgram) {
         assert!(table.is_bounded(), "the table's program might execute too many instructions");
     }
 
@@ -156,5 +231,28 @@ pub(crate) mod check {
     pub(crate) fn search(table2: &[Item], nonces: &Range<u32>) {
         assert_eq!(table2.len(), TABLE_ITEMS, "table 2 has {TABLE_ITEMS} items");
         assert!(nonces.end <= 1 << 24, "soft nonces {nonces:?} go past 24 bits");
+    }
+
+    pub(crate) fn init_states(soft_nonces: &[u32], states: &[SearchState]) {
+        assert_eq!(soft_nonces.len(), states.len(), "a state for each soft nonce");
+        for soft_nonce in soft_nonces {
+            assert!(*soft_nonce < 1 << 24, "soft nonce {soft_nonce} has more than 24 bits");
+        }
+    }
+
+    /// Whether it is the last round that the states are before.
+    pub(crate) fn advance_states(table2: &[Item], states: &[SearchState]) -> bool {
+        assert_eq!(table2.len(), TABLE_ITEMS, "table 2 has {TABLE_ITEMS} items");
+        let round = states.first().map_or(0, |state| state.round);
+        assert!(round < ROUNDS, "the states are behind their {ROUNDS} rounds");
+        assert!(states.iter().all(|state| state.round == round), "all states are before the same round");
+        round + 1 == ROUNDS
+    }
+
+    pub(crate) fn hash_states(states: &[SearchState]) {
+        assert!(
+            states.iter().all(|state| state.round == ROUNDS),
+            "the states are behind their {ROUNDS} rounds"
+        );
     }
 }

@@ -13,12 +13,16 @@
 //! | [`program`] | RandGen, checked and decoded programs | §4, §5 |
 //! | [`item`] | items, tables, what a table is made from | §8 |
 //! | [`portable`] | the passes, written plainly: run programs, crypt, items, search | §5 to §8 |
+//! | `avx2` | the passes for x86-64 processors with AVX2 | §5 to §8 |
 //! | [`kernel`] | which kernels there are, and the passes that each one provides | §8 |
+//! | [`search`] | what a search keeps of a soft nonce from round to round | §8 |
 //! | [`merkle`] | tree and branch | §8 |
 //! | [`round`] | what ties the passes of a hard nonce together | §8, §9 |
 //! | [`validate`] | the validator and its result codes | §10 |
 
 pub mod announcement;
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
 pub mod item;
 pub mod kernel;
 pub mod merkle;
@@ -26,14 +30,16 @@ pub mod portable;
 pub mod primitives;
 pub mod program;
 pub mod round;
+pub mod search;
 pub mod validate;
 pub mod work;
 
 pub use announcement::{Announcement, Header};
-pub use item::{Item, Table, TableProgram};
+pub use item::{Columns, Item, Table, TableProgram};
 pub use kernel::{Kernel, Passes, Winner};
 pub use merkle::MerkleTree;
 pub use program::{InvalidProgram, Program};
+pub use search::SearchState;
 pub use validate::{Invalid, Validator};
 pub use work::{Target, WorkBits};
 

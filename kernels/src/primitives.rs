@@ -42,7 +42,41 @@ pub fn keystream(key: &[u8; 32], nonce: &[u8; 12], block: u32, out: &mut [u8]) {
 
 /// `EXPAND(seed, number, out.len())`.
 pub fn expand(seed: &Hash32, number: u32, out: &mut [u8]) {
+    chacha20(seed, &expand_nonce(number)).write_keystream(out);
+}
+
+pub(crate) fn expand_nonce(number: u32) -> [u8; 12] {
     let mut nonce = *b"....PC_EXPND";
     nonce[..4].copy_from_slice(&number.to_le_bytes());
-    chacha20(seed, &nonce).write_keystream(out);
+    nonce
+}
+
+/// The first 64 bytes of `EXPAND(seed, number, …)` for the numbers from `first` on: eight at once where the processor
+/// has AVX2.
+pub(crate) fn expand_starts(seed: &Hash32, first: u32, starts: &mut [[u8; 64]]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = crate::avx2::Avx2::new() {
+        return avx2.expand_starts(seed, first, starts);
+    }
+    for (number, start) in (first..).zip(starts) {
+        expand(seed, number, start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_of_expansions_are_those_of_each_by_itself() {
+        for count in [0, 1, 7, 8, 16, 21] {
+            let mut starts = vec![[0; 64]; count];
+            expand_starts(&[3; 32], 5, &mut starts);
+            for (number, start) in (5..).zip(starts) {
+                let mut expected = [0; 64];
+                expand(&[3; 32], number, &mut expected);
+                assert_eq!(start, expected, "number {number} of {count}");
+            }
+        }
+    }
 }

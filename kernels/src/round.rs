@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::announcement::{Announcement, Header};
-use crate::item::{TABLE_ITEMS, Table, TableProgram};
+use crate::item::{Columns, Table, TableProgram};
 use crate::merkle::MerkleTree;
 use crate::primitives::b64;
 use crate::program::InvalidProgram;
@@ -89,16 +89,15 @@ pub fn mine_round(
     nonces: Range<u32>,
     memory: &mut RoundMemory,
 ) -> Result<Vec<Announcement>, InvalidProgram> {
-    let all = 0..TABLE_ITEMS as u32;
     let RoundMemory { table2, tree } = memory;
 
     let ann_hash0 = ann_hash0(header, parent_hash);
     let table1_program = bounded_table(&ann_hash0)?;
-    passes.hash_items(&table1_program, all.clone(), tree.leaves_mut());
+    passes.hash_columns(&table1_program, Columns::of(tree.leaves_mut()));
     tree.build(passes);
 
     let table2_program = bounded_table(&table2_seed(tree.root(), &ann_hash0))?;
-    passes.make_items(&table2_program, all, table2);
+    passes.make_columns(&table2_program, Columns::of(table2));
 
     let mut winners = Vec::new();
     let ann_hash1 = ann_hash1(header, tree.root());

@@ -379,10 +379,9 @@ fn hash_over(table: &Table, ann_hash1: &Hash64, soft_nonce: u32) -> ([u32; 4], S
     let mut state = State::init(ann_hash1[..32].try_into().unwrap());
     state.set_number(soft_nonce.into());
     let mut items = Vec::new();
-    let Ok((hash, last)) = hash_soft_nonce(&mut state, |number, out| {
+    let Ok((hash, last)) = hash_soft_nonce(&mut state, |number| {
         items.push(number);
-        out.copy_from_slice(&table[number as usize].0);
-        Ok::<(), Infallible>(())
+        Ok::<_, Infallible>(table[number as usize])
     });
     assert_eq!(items.last(), Some(&last));
     assert_eq!(state.0[..32], hash);

@@ -7,10 +7,10 @@ use chacha20::cipher::StreamCipher;
 
 use crate::Hash32;
 use crate::item::{Item, TABLE_ITEMS};
-use crate::primitives::{chacha20, expand};
+use crate::primitives::{b32, chacha20, expand};
 
 /// 32-bit words in a half of the state: what a cycle reads, or what it adds its output to (spec §6).
-pub(super) const HALF: usize = State::LEN / 8;
+pub(crate) const HALF: usize = State::LEN / 8;
 
 /// Where the additional data, and right after it the message, begin.
 const CONTENT: usize = 48;
@@ -77,13 +77,27 @@ impl State {
         self.word(16) % TABLE_ITEMS as u32
     }
 
+    /// A round of the search with the item that it reads (spec §8, step 5).
+    pub fn read_item(&mut self, item: &Item) {
+        self.0[32..32 + Item::LEN].copy_from_slice(&item.0);
+        self.fuzz();
+        self.crypt();
+    }
+
+    /// Hashes the state, puts the hash at its start, and returns it (spec §8, step 5).
+    pub fn finish(&mut self) -> Hash32 {
+        let hash = b32(&[&self.0]);
+        self.0[..32].copy_from_slice(&hash);
+        hash
+    }
+
     /// The start of the state, as an item (spec §8).
     pub fn item(&self) -> Item {
         Item(self.bytes(0))
     }
 
     /// Both halves as words.
-    pub(super) fn words(&self) -> [[u32; HALF]; 2] {
+    pub(crate) fn words(&self) -> [[u32; HALF]; 2] {
         let (words, _) = self.0.as_chunks();
         let mut halves = [[0; HALF]; 2];
         for (word, bytes) in halves.as_flattened_mut().iter_mut().zip(words) {

@@ -3,7 +3,7 @@
 use super::instruction::code;
 use super::{BUFFER_WORDS, InvalidProgram, Kind};
 use crate::Hash32;
-use crate::primitives::expand;
+use crate::primitives::{expand, expand_starts};
 
 /// What the first budget of a program is.
 const BUDGET: u32 = 20_000;
@@ -30,39 +30,77 @@ fn expanded_buffer(seed: &Hash32) -> Box<[u32; BUFFER_WORDS]> {
     buffer
 }
 
+/// Expansions that random words are drawn from at a time, and words of each.
+const STARTS: usize = 16;
+const WORDS: usize = 16;
+
 /// The 32-bit words that a seed expands to.
 struct Random<'a> {
     seed: &'a Hash32,
-    /// Number of the next block of 16 words.
+    /// Number of the next expansion.
     next: u32,
-    block: [u8; 64],
+    words: [u32; STARTS * WORDS],
+    /// How many of `words` are used up.
     used: usize,
 }
 
 impl<'a> Random<'a> {
     fn new(seed: &'a Hash32) -> Self {
-        Self { seed, next: 0, block: [0; 64], used: 16 }
+        Self { seed, next: 0, words: [0; STARTS * WORDS], used: STARTS * WORDS }
     }
 
+    #[inline]
     fn word(&mut self) -> u32 {
-        if self.used == 16 {
-            expand(self.seed, self.next, &mut self.block);
-            self.next += 1;
-            self.used = 0;
+        if self.used == self.words.len() {
+            self.expand();
         }
-        let word = u32::from_le_bytes(self.block.as_chunks().0[self.used]);
+        let word = self.words[self.used];
         self.used += 1;
         word
     }
 
+    #[cold]
+    fn expand(&mut self) {
+        let mut starts = [[0; 4 * WORDS]; STARTS];
+        expand_starts(self.seed, self.next, &mut starts);
+        self.next += STARTS as u32;
+        for (word, bytes) in self.words.iter_mut().zip(starts.as_flattened().as_chunks().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        self.used = 0;
+    }
+
     /// True once in `m` times.
     fn coin(&mut self, m: u32) -> bool {
-        self.word().is_multiple_of(m)
+        remainder(self.word(), m) == 0
     }
 
     /// A number from `low` up to, not including, `high`.
     fn range(&mut self, low: u32, high: u32) -> u32 {
-        self.word() % (high - low) + low
+        remainder(self.word(), high - low) + low
+    }
+}
+
+/// `2^64 / m`, rounded up, for the divisors that come up all the time.
+const RECIPROCALS: [u64; 128] = {
+    let mut reciprocals = [0; 128];
+    let mut m = 1;
+    while m < reciprocals.len() {
+        reciprocals[m] = (u64::MAX / m as u64).wrapping_add(1);
+        m += 1;
+    }
+    reciprocals
+};
+
+/// `word % m`, without a division for most divisors. The fraction of `word / m` is exact enough for 32 bits
+/// (D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct computation", 2019).
+fn remainder(word: u32, m: u32) -> u32 {
+    match RECIPROCALS.get(m as usize) {
+        Some(reciprocal) => {
+            let fraction = reciprocal.wrapping_mul(word.into());
+            ((u128::from(fraction) * u128::from(m)) >> 64) as u32
+        }
+        None => word % m,
     }
 }
 
@@ -293,5 +331,21 @@ fn spend(budget: &mut u32, cost: u32) -> bool {
             true
         }
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remainders_are_those_of_a_division() {
+        let words = (0..2000u32).map(|i| i.wrapping_mul(0x9e37_79b9));
+        for word in words.chain([0, 1, 127, 128, u32::MAX - 1, u32::MAX]) {
+            for m in (1..300).chain([8191]) {
+                assert_eq!(remainder(word, m), word % m, "{word} % {m}");
+                assert_eq!(remainder(word / m * m, m), 0, "a multiple of {m}");
+            }
+        }
     }
 }

@@ -1,0 +1,386 @@
+//! BLAKE2b of four messages of one length at once: a lane of 64 bits is a message.
+//!
+//! All 16 words of the working vector stay in registers but one, word 11, which is in memory to make room for the
+//! rotation by 63. Compilers do not find that, hence the assembly. One group of four keeps all vector units busy where
+//! an instruction takes one cycle, as it does on every processor that has AVX2 but not AVX-512.
+
+use std::arch::asm;
+
+use super::Avx2;
+use super::lanes::*;
+use crate::Hash64;
+
+/// Bytes that are compressed at a time.
+const BLOCK: usize = 128;
+
+const IV: [u64; 8] = [
+    0x6a09_e667_f3bc_c908,
+    0xbb67_ae85_84ca_a73b,
+    0x3c6e_f372_fe94_f82b,
+    0xa54f_f53a_5f1d_36f1,
+    0x510e_527f_ade6_82d1,
+    0x9b05_688c_2b3e_6c1f,
+    0x1f83_d9ab_fb41_bd6b,
+    0x5be0_cd19_137e_2179,
+];
+
+/// The byte shuffles that rotate 64-bit lanes right by 24 and by 16.
+#[repr(C, align(32))]
+struct Rotations([[u8; 32]; 2]);
+
+static ROTATIONS: Rotations = Rotations([rotation(3), rotation(2)]);
+
+const fn rotation(bytes: u8) -> [u8; 32] {
+    let mut shuffle = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let (lane, byte) = (i as u8 & 8, i as u8 & 7);
+        shuffle[i] = lane | (byte + bytes) & 7;
+        i += 1;
+    }
+    shuffle
+}
+
+/// The initial vector in all lanes.
+#[repr(C, align(32))]
+struct Everywhere([[u64; 4]; 8]);
+
+static IV_LANES: Everywhere = {
+    let mut lanes = [[0; 4]; 8];
+    let mut i = 0;
+    while i < 8 {
+        lanes[i] = [IV[i]; 4];
+        i += 1;
+    }
+    Everywhere(lanes)
+};
+
+/// Which word of the message is added where, in bytes from the start of [`Compression::message`].
+static SCHEDULE: [[u16; 16]; 12] = {
+    let mut schedule = [
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
+        [11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4],
+        [7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8],
+        [9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13],
+        [2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9],
+        [12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11],
+        [13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10],
+        [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
+        [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        [14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3],
+    ];
+    let mut i = 0;
+    while i < 12 * 16 {
+        schedule[i / 16][i % 16] *= 32;
+        i += 1;
+    }
+    schedule
+};
+
+/// What a compression works on, in the layout that the assembly knows.
+#[repr(C, align(32))]
+struct Compression {
+    /// The message block, word by word across the lanes.
+    message: [Lanes; 16],
+    /// What is hashed so far.
+    h: [Lanes; 8],
+    /// The working vector's words 12 and 14, which depend on the bytes that are hashed, and on whether they are all.
+    word12: Lanes,
+    word14: Lanes,
+    /// Where word 11 is while the others are in registers.
+    word11: Lanes,
+}
+
+impl Avx2 {
+    /// BLAKE2b with digests of `DIGEST` bytes, 32 or 64, of four messages, which are whole blocks of 128 bytes.
+    ///
+    /// # Panics
+    /// If the messages differ in length, or are no whole blocks.
+    pub fn blake2b<const DIGEST: usize>(self, messages: [&[u8]; 4]) -> [[u8; DIGEST]; 4] {
+        let len = messages[0].len();
+        assert!(messages.iter().all(|message| message.len() == len), "four messages of one length");
+        assert!(len > 0 && len.is_multiple_of(BLOCK), "{len} bytes are no whole blocks of {BLOCK}");
+        // SAFETY: `self` exists, so there is AVX2; the messages are `len` bytes long.
+        unsafe { hash(messages.map(<[u8]>::as_ptr), len) }
+    }
+
+    /// As [`Passes::hash_pairs`](crate::Passes::hash_pairs), whose conditions are checked already.
+    pub(super) fn hash_pairs(self, children: &[Hash64], parents: &mut [Hash64]) {
+        let (pairs, _) = children.as_flattened().as_chunks::<BLOCK>();
+        for (pairs, parents) in pairs.chunks(4).zip(parents.chunks_mut(4)) {
+            let hashes = self.blake2b(std::array::from_fn(|i| &pairs[i.min(pairs.len() - 1)][..]));
+            parents.copy_from_slice(&hashes[..parents.len()]);
+        }
+    }
+}
+
+/// # Safety
+/// All messages are `len` bytes long, a positive multiple of 128.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn hash<const DIGEST: usize>(messages: [*const u8; 4], len: usize) -> [[u8; DIGEST]; 4] {
+    const { assert!(DIGEST == 32 || DIGEST == 64, "the digests that the algorithm knows (spec §1)") };
+    let mut h = IV.map(|word| all64(word));
+    h[0] = xor(h[0], all64(0x0101_0000 ^ DIGEST as u64));
+    let mut compression =
+        Compression { message: [zero(); 16], h, word12: zero(), word14: all64(IV[6]), word11: zero() };
+    for at in (0..len).step_by(BLOCK) {
+        for quarter in 0..4 {
+            // SAFETY: 32 bytes from `at + 32 * quarter` on lie within the block, and the block within the messages.
+            let rows = messages.map(|message| unsafe { load(message.add(at + 32 * quarter)) });
+            compression.message[4 * quarter..][..4].copy_from_slice(&transpose64(rows));
+        }
+        let end = at + BLOCK;
+        compression.word12 = all64(IV[4] ^ end as u64);
+        if end == len {
+            compression.word14 = all64(!IV[6]);
+        }
+        compression.run();
+    }
+
+    let [a, b, c, d, e, f, g, h] = compression.h;
+    let mut digests = [[0; DIGEST]; 4];
+    let starts = digests.each_mut().map(|digest| digest.as_mut_ptr());
+    // SAFETY: digests are 32 bytes, or else 64.
+    unsafe {
+        for (start, row) in starts.into_iter().zip(transpose64([a, b, c, d])) {
+            store(start, row);
+        }
+        if DIGEST == 64 {
+            for (start, row) in starts.into_iter().zip(transpose64([e, f, g, h])) {
+                store(start.add(32), row);
+            }
+        }
+    }
+    digests
+}
+
+/// The lines of one instruction for the four columns, or diagonals, of a half round.
+macro_rules! each {
+    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
+}
+
+/// `a += b + m`, where m is looked up: spelt out, twelve rounds would be more than the processor keeps decoded.
+macro_rules! add_message {
+    ([$a:tt $b:tt $m:tt]) => {
+        concat!(
+            "movzx {at:e}, word ptr [{schedule} + 2 * ",
+            $m,
+            "]\n",
+            "vpaddq ymm",
+            $a,
+            ", ymm",
+            $a,
+            ", [{s} + {at}]\n",
+            "vpaddq ymm",
+            $a,
+            ", ymm",
+            $a,
+            ", ymm",
+            $b,
+            "\n",
+        )
+    };
+}
+
+/// `x ^= y`.
+macro_rules! xor_into {
+    ([$x:tt $y:tt]) => {
+        concat!("vpxor ymm", $x, ", ymm", $x, ", ymm", $y, "\n")
+    };
+}
+
+/// `c += d; b ^= c`, where word 11 is in memory.
+macro_rules! add_xor {
+    ([$b:tt 11 $d:tt]) => {
+        concat!(
+            "vpaddq ymm11, ymm",
+            $d,
+            ", [{s} + 832]\n",
+            "vmovdqa [{s} + 832], ymm11\n",
+            "vpxor ymm",
+            $b,
+            ", ymm",
+            $b,
+            ", ymm11\n",
+        )
+    };
+    ([$b:tt $c:tt $d:tt]) => {
+        concat!(
+            "vpaddq ymm",
+            $c,
+            ", ymm",
+            $c,
+            ", ymm",
+            $d,
+            "\n",
+            "vpxor ymm",
+            $b,
+            ", ymm",
+            $b,
+            ", ymm",
+            $c,
+            "\n",
+        )
+    };
+}
+
+macro_rules! rotate32 {
+    ($x:tt) => {
+        concat!("vpshufd ymm", $x, ", ymm", $x, ", 0xb1\n")
+    };
+}
+
+macro_rules! rotate24 {
+    ($x:tt) => {
+        concat!("vpshufb ymm", $x, ", ymm", $x, ", [{rotations}]\n")
+    };
+}
+
+macro_rules! rotate16 {
+    ($x:tt) => {
+        concat!("vpshufb ymm", $x, ", ymm", $x, ", [{rotations} + 32]\n")
+    };
+}
+
+macro_rules! rotate63 {
+    ($x:tt) => {
+        concat!(
+            "vpaddq ymm11, ymm",
+            $x,
+            ", ymm",
+            $x,
+            "\n",
+            "vpsrlq ymm",
+            $x,
+            ", ymm",
+            $x,
+            ", 63\n",
+            "vpor ymm",
+            $x,
+            ", ymm",
+            $x,
+            ", ymm11\n",
+        )
+    };
+}
+
+/// Four mixings side by side: of the columns, or of the diagonals.
+macro_rules! half_round {
+    ($([$a:tt $b:tt $c:tt $d:tt])+, [$($m:tt)+], [$($n:tt)+]) => {
+        concat!(
+            each!(add_message $([$a $b $m])+),
+            each!(xor_into $([$d $a])+),
+            each!(rotate32 $($d)+),
+            each!(add_xor $([$b $c $d])+),
+            each!(rotate24 $($b)+),
+            each!(add_message $([$a $b $n])+),
+            each!(xor_into $([$d $a])+),
+            each!(rotate16 $($d)+),
+            each!(add_xor $([$b $c $d])+),
+            each!(rotate63 $($b)+),
+        )
+    };
+}
+
+macro_rules! load_h {
+    ($i:tt) => {
+        concat!("vmovdqa ymm", $i, ", [{s} + 512 + 32 * ", $i, "]\n")
+    };
+}
+
+/// Words 8 to 10 and so on are the initial vector's from word 0 on.
+macro_rules! load_iv {
+    ([$i:tt $iv:tt]) => {
+        concat!("vmovdqa ymm", $i, ", [{iv} + 32 * ", $iv, "]\n")
+    };
+}
+
+/// `h ^= v[i] ^ v[i + 8]`.
+macro_rules! feed_forward {
+    ([$i:tt $j:tt]) => {
+        concat!(
+            "vpxor ymm",
+            $i,
+            ", ymm",
+            $i,
+            ", ymm",
+            $j,
+            "\n",
+            "vpxor ymm",
+            $i,
+            ", ymm",
+            $i,
+            ", [{s} + 512 + 32 * ",
+            $i,
+            "]\n",
+            "vmovdqa [{s} + 512 + 32 * ",
+            $i,
+            "], ymm",
+            $i,
+            "\n",
+        )
+    };
+}
+
+impl Compression {
+    /// Compresses the message block into `h`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn run(&mut self) {
+        // SAFETY: reads and writes `self` and reads the initial vector, the schedule and the rotations, all aligned to 32 bytes as
+        // their types say; every vector register is declared as overwritten.
+        unsafe {
+            asm!(
+                "vmovdqa ymm11, [{iv} + 96]",
+                "vmovdqa [{s} + 832], ymm11",
+                each!(load_h 0 1 2 3 4 5 6 7),
+                each!(load_iv [8 0] [9 1] [10 2] [13 5] [15 7]),
+                "vmovdqa ymm12, [{s} + 768]",
+                "vmovdqa ymm14, [{s} + 800]",
+                "mov {rounds:e}, 12",
+                "2:",
+                half_round!([0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15], [0 2 4 6], [1 3 5 7]),
+                half_round!([0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14], [8 10 12 14], [9 11 13 15]),
+                "add {schedule}, 32",
+                "dec {rounds:e}",
+                "jnz 2b",
+                "vmovdqa ymm11, [{s} + 832]",
+                each!(feed_forward [0 8] [1 9] [2 10] [3 11] [4 12] [5 13] [6 14] [7 15]),
+                iv = in(reg) &IV_LANES,
+                schedule = inout(reg) &SCHEDULE => _,
+                at = out(reg) _,
+                rounds = out(reg) _,
+                s = in(reg) self,
+                rotations = in(reg) &ROTATIONS,
+                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _,
+                out("ymm4") _, out("ymm5") _, out("ymm6") _, out("ymm7") _,
+                out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+                out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+                options(nostack),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitives::{b32, b64};
+
+    #[test]
+    fn four_messages_hash_as_one_by_one() {
+        let Some(avx2) = Avx2::new() else { return };
+        for blocks in 1..=16 {
+            let messages: [Vec<u8>; 4] = std::array::from_fn(|lane| {
+                let mut message = vec![0; 128 * blocks];
+                crate::primitives::expand(&[lane as u8; 32], blocks as u32, &mut message);
+                message
+            });
+            let slices = messages.each_ref().map(Vec::as_slice);
+            assert_eq!(avx2.blake2b::<64>(slices), slices.map(|message| b64(&[message])), "{blocks} blocks");
+            assert_eq!(avx2.blake2b::<32>(slices), slices.map(|message| b32(&[message])), "{blocks} blocks");
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! ChaCha20 of eight blocks at once: a lane of 32 bits is a block, of whatever states the blocks may be.
+//!
+//! All 16 words stay in registers but one, word 11, which is in memory to make room for the rotations by 12 and 7.
+//! Compilers do not find that, hence the assembly. One group of eight keeps all vector units busy where an instruction
+//! takes one cycle, as it does on every processor that has AVX2 but not AVX-512.
+
+use std::arch::asm;
+use std::arch::x86_64::_mm256_setr_epi32;
+
+use super::lanes::*;
+
+/// Bytes of a block.
+pub(super) const BLOCK: usize = 64;
+
+/// "expand 32-byte k"
+const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+
+/// Consecutive blocks of one state's keystream, and what they are XORed to.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    /// The state's header: nonce in bytes 0..12, key in bytes 16..48.
+    pub header: *const u8,
+    /// Number of the first block.
+    pub counter: u32,
+    /// How many blocks.
+    pub blocks: u32,
+    /// 64 bytes a block.
+    pub source: *const u8,
+    /// Where source XOR keystream goes.
+    pub destination: *mut u8,
+}
+
+/// Eight blocks of various runs.
+struct Group {
+    headers: [*const u8; 8],
+    counters: [u32; 8],
+    sources: [*const u8; 8],
+    destinations: [*mut u8; 8],
+    /// How many lanes are taken.
+    len: usize,
+}
+
+impl Group {
+    /// A group of blocks that nobody wants.
+    fn idle(header: *const u8, block: &mut [u8; BLOCK]) -> Self {
+        Self {
+            headers: [header; 8],
+            counters: [0; 8],
+            sources: [block.as_ptr(); 8],
+            destinations: [block.as_mut_ptr(); 8],
+            len: 0,
+        }
+    }
+}
+
+/// How many runs before their turn sources are asked for.
+const AHEAD: usize = 2;
+
+/// XORs all blocks of all runs, in no particular order.
+///
+/// # Safety
+/// Headers can be read for 48 bytes, sources and destinations for 64 bytes a block; destinations can be written. A
+/// block's destination is its own source, or overlaps no header and no other block's source or destination.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn xor_runs(runs: &[Run]) {
+    let Some(first) = runs.first() else { return };
+    let mut start = Start::new();
+    // What is left of each run when eights are taken away goes together.
+    let mut mixed_start = Start::new();
+    let mut idle = [0; BLOCK];
+    let mut mixed = Group::idle(first.header, &mut idle);
+    for (i, run) in runs.iter().enumerate() {
+        let ahead = runs.get(i + AHEAD);
+        // SAFETY: the caller's promise.
+        unsafe { start.set_header(run.header) };
+        let eights = run.blocks as usize / 8 * 8;
+        for at in (0..eights).step_by(8) {
+            // All eight, also past the end: no processor predicts where that is.
+            if let Some(ahead) = ahead {
+                for block in at..at + 8 {
+                    prefetch(ahead.source.wrapping_add(BLOCK * block));
+                }
+            }
+            start.set_counters(run.counter.wrapping_add(at as u32));
+            let places = |lane: usize| {
+                let at = BLOCK * (at + lane);
+                (run.source.wrapping_add(at), run.destination.wrapping_add(at))
+            };
+            // SAFETY: the caller's promise.
+            unsafe { xor_eight(&mut start, places) }
+        }
+        for block in eights..run.blocks as usize {
+            let lane = mixed.len;
+            mixed.headers[lane] = run.header;
+            mixed.counters[lane] = run.counter.wrapping_add(block as u32);
+            mixed.sources[lane] = run.source.wrapping_add(BLOCK * block);
+            mixed.destinations[lane] = run.destination.wrapping_add(BLOCK * block);
+            mixed.len = (lane + 1) % 8;
+            if mixed.len == 0 {
+                // SAFETY: the caller's promise.
+                unsafe { xor_mixed(&mut mixed_start, &mixed) }
+            }
+        }
+    }
+    if mixed.len > 0 {
+        for lane in mixed.len..8 {
+            mixed.sources[lane] = idle.as_ptr();
+            mixed.destinations[lane] = idle.as_mut_ptr();
+        }
+        // SAFETY: the caller's promise, and idle lanes have a block of their own and some run's header.
+        unsafe { xor_mixed(&mut mixed_start, &mixed) }
+    }
+}
+
+/// Block 0 of eight keystreams of the header's key and nonce, but for the nonce's first word: that is `first` and the
+/// seven numbers after it.
+#[target_feature(enable = "avx2")]
+pub(super) fn first_blocks(header: &[u8; 48], first: u32) -> [[u8; BLOCK]; 8] {
+    let mut blocks = [[0; BLOCK]; 8];
+    let to = blocks.as_mut_ptr();
+    let mut start = Start::new();
+    // SAFETY: the header is 48 bytes, and every lane has a block of its own.
+    unsafe {
+        start.set_header(header.as_ptr());
+        start.words[12] = zero();
+        start.words[13] = add32(all32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        xor_eight(&mut start, |lane| (to.add(lane).cast_const().cast(), to.add(lane).cast()));
+    }
+    blocks
+}
+
+/// # Safety
+/// As [`xor_runs`].
+#[target_feature(enable = "avx2")]
+unsafe fn xor_mixed(start: &mut Start, group: &Group) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        start.set_lanes(&group.headers, &group.counters);
+        xor_eight(start, |lane| (group.sources[lane], group.destinations[lane]));
+    }
+}
+
+/// XORs the eight blocks that start from `start` to the source of each lane, into the destination of each lane.
+///
+/// # Safety
+/// As [`xor_runs`].
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn xor_eight(start: &mut Start, places: impl Fn(usize) -> (*const u8, *mut u8)) {
+    let words = keystream(start);
+    for half in 0..2 {
+        let rows = transpose32(std::array::from_fn(|i| words[8 * half + i]));
+        for (lane, row) in rows.into_iter().enumerate() {
+            let (source, destination) = places(lane);
+            // SAFETY: the caller's promise: sources and destinations are 64 bytes.
+            unsafe { store(destination.add(32 * half), xor(row, load(source.add(32 * half)))) };
+        }
+    }
+}
+
+/// The first 32 bytes of block 0 of eight states' keystreams, word by word, a lane for a state.
+///
+/// # Safety
+/// Headers can be read for 48 bytes.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn one_time_keys(headers: &[*const u8; 8]) -> [Lanes; 8] {
+    let mut start = Start::new();
+    // SAFETY: the caller's promise.
+    unsafe { start.set_lanes(headers, &[0; 8]) };
+    let words = keystream(&mut start);
+    std::array::from_fn(|i| words[i])
+}
+
+/// What eight blocks start from, in the layout that the assembly knows.
+#[repr(C, align(32))]
+struct Start {
+    words: [Lanes; 16],
+    /// Where word 11 is while the others are in registers.
+    word11: Lanes,
+}
+
+impl Start {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new() -> Self {
+        let mut words = [zero(); 16];
+        for (word, constant) in words.iter_mut().zip(CONSTANTS) {
+            *word = all32(constant);
+        }
+        Self { words, word11: zero() }
+    }
+
+    /// Key and nonce of each lane's header, and its counter.
+    ///
+    /// # Safety
+    /// Headers can be read for 48 bytes.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn set_lanes(&mut self, headers: &[*const u8; 8], counters: &[u32; 8]) {
+        // SAFETY: the caller's promise, and the eight counters are 32 bytes.
+        unsafe {
+            let keys = transpose32(std::array::from_fn(|lane| load(headers[lane].add(16))));
+            self.words[4..12].copy_from_slice(&keys);
+            let nonces = std::array::from_fn(|lane| load_halves(headers[lane], headers[lane + 4]));
+            self.words[13..].copy_from_slice(&transpose_halves32(nonces)[..3]);
+            self.words[12] = load(counters.as_ptr().cast());
+        }
+    }
+
+    /// Key and nonce of one header in all lanes.
+    ///
+    /// # Safety
+    /// The header can be read for 48 bytes.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn set_header(&mut self, header: *const u8) {
+        // SAFETY: the caller's promise.
+        let word = |at: usize| unsafe { header.add(at).cast::<u32>().read_unaligned() };
+        for i in 0..8 {
+            self.words[4 + i] = all32(word(16 + 4 * i));
+        }
+        for i in 0..3 {
+            self.words[13 + i] = all32(word(4 * i));
+        }
+    }
+
+    /// Consecutive counters.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn set_counters(&mut self, first: u32) {
+        self.words[12] = add32(all32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    }
+}
+
+/// The byte shuffles that rotate 32-bit lanes left by 16 and by 8.
+#[repr(C, align(32))]
+struct Rotations([[u8; 32]; 2]);
+
+static ROTATIONS: Rotations = Rotations([rotation(2), rotation(1)]);
+
+const fn rotation(bytes: u8) -> [u8; 32] {
+    let mut shuffle = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        let (lane, byte) = (i as u8 & 12, i as u8 & 3);
+        shuffle[i] = lane | (byte + 4 - bytes) & 3;
+        i += 1;
+    }
+    shuffle
+}
+
+/// The lines of one instruction for the four columns, or diagonals, of a round.
+macro_rules! each {
+    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
+}
+
+/// `a += b; d ^= a`.
+macro_rules! add_xor {
+    ([$a:tt $b:tt $d:tt]) => {
+        concat!(
+            "vpaddd ymm",
+            $a,
+            ", ymm",
+            $a,
+            ", ymm",
+            $b,
+            "\n",
+            "vpxor ymm",
+            $d,
+            ", ymm",
+            $d,
+            ", ymm",
+            $a,
+            "\n",
+        )
+    };
+}
+
+/// `c += d; b ^= c`, where word 11 is in memory.
+macro_rules! add_xor_below {
+    ([11 $d:tt $b:tt]) => {
+        concat!(
+            "vpaddd ymm11, ymm",
+            $d,
+            ", [{words} + 512]\n",
+            "vmovdqa [{words} + 512], ymm11\n",
+            "vpxor ymm",
+            $b,
+            ", ymm",
+            $b,
+            ", ymm11\n",
+        )
+    };
+    ($x:tt) => {
+        add_xor!($x)
+    };
+}
+
+macro_rules! rotate16 {
+    ($x:tt) => {
+        concat!("vpshufb ymm", $x, ", ymm", $x, ", [{rotations}]\n")
+    };
+}
+
+macro_rules! rotate8 {
+    ($x:tt) => {
+        concat!("vpshufb ymm", $x, ", ymm", $x, ", [{rotations} + 32]\n")
+    };
+}
+
+macro_rules! rotate12 {
+    ($x:tt) => { rotate!($x 12 20) };
+}
+
+macro_rules! rotate7 {
+    ($x:tt) => { rotate!($x 7 25) };
+}
+
+macro_rules! rotate {
+    ($x:tt $left:tt $right:tt) => {
+        concat!(
+            "vpslld ymm11, ymm",
+            $x,
+            ", ",
+            $left,
+            "\n",
+            "vpsrld ymm",
+            $x,
+            ", ymm",
+            $x,
+            ", ",
+            $right,
+            "\n",
+            "vpor ymm",
+            $x,
+            ", ymm",
+            $x,
+            ", ymm11\n",
+        )
+    };
+}
+
+/// Four quarter rounds side by side.
+macro_rules! quarter_rounds {
+    ($([$a:tt $b:tt $c:tt $d:tt])+) => {
+        concat!(
+            each!(add_xor $([$a $b $d])+),
+            each!(rotate16 $($d)+),
+            each!(add_xor_below $([$c $d $b])+),
+            each!(rotate12 $($b)+),
+            each!(add_xor $([$a $b $d])+),
+            each!(rotate8 $($d)+),
+            each!(add_xor_below $([$c $d $b])+),
+            each!(rotate7 $($b)+),
+        )
+    };
+}
+
+/// Words 0 to 15 in the registers of their numbers, but 11.
+macro_rules! for_words {
+    ($line:ident) => { each!($line 0 1 2 3 4 5 6 7 8 9 10 12 13 14 15) };
+}
+
+macro_rules! load_word {
+    ($i:tt) => {
+        concat!("vmovdqa ymm", $i, ", [{words} + 32 * ", $i, "]\n")
+    };
+}
+
+macro_rules! add_word {
+    ($i:tt) => {
+        concat!("vpaddd ymm", $i, ", ymm", $i, ", [{words} + 32 * ", $i, "]\n")
+    };
+}
+
+/// The blocks that start from `start`: twenty rounds, and what they started from added.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn keystream(start: &mut Start) -> [Lanes; 16] {
+    let (a, b, c, d, e, f, g, h): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
+    let (i, j, k, l, m, n, o, p): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
+    // SAFETY: reads `start` and the rotations and writes word 11's place in `start`, all aligned to 32 bytes as their
+    // types say; every vector register is declared as written.
+    unsafe {
+        asm!(
+            for_words!(load_word),
+            "vmovdqa ymm11, [{words} + 352]",
+            "vmovdqa [{words} + 512], ymm11",
+            "mov {rounds:e}, 10",
+            "2:",
+            quarter_rounds!([0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15]),
+            quarter_rounds!([0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14]),
+            "dec {rounds:e}",
+            "jnz 2b",
+            "vmovdqa ymm11, [{words} + 512]",
+            for_words!(add_word),
+            add_word!(11),
+            words = in(reg) start,
+            rotations = in(reg) &ROTATIONS,
+            rounds = out(reg) _,
+            out("ymm0") a, out("ymm1") b, out("ymm2") c, out("ymm3") d,
+            out("ymm4") e, out("ymm5") f, out("ymm6") g, out("ymm7") h,
+            out("ymm8") i, out("ymm9") j, out("ymm10") k, out("ymm11") l,
+            out("ymm12") m, out("ymm13") n, out("ymm14") o, out("ymm15") p,
+            options(nostack),
+        );
+    }
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::avx2::Avx2;
+    use crate::primitives::{expand, keystream};
+
+    /// Headers, runs of all lengths and both kinds of source, against the crate.
+    #[test]
+    fn runs_are_xored_with_their_keystreams() {
+        if Avx2::new().is_none() {
+            return;
+        }
+        let mut random = vec![0; 1 << 16];
+        expand(&[7; 32], 0, &mut random);
+        let headers = &random[..48 * 100];
+        for (case, lengths) in
+            [vec![1], vec![8], vec![3, 0, 7, 20, 1, 1, 1, 9, 40], (0..40).collect::<Vec<u32>>()]
+                .iter()
+                .enumerate()
+        {
+            let sources = &random[case + 5000..];
+            let total: u32 = lengths.iter().sum();
+            let mut in_place = vec![0; 64 * total as usize];
+            in_place.copy_from_slice(&sources[..64 * total as usize]);
+            let mut elsewhere = vec![0; 64 * total as usize];
+            let mut expected = in_place.clone();
+            let starts = [in_place.as_mut_ptr(), elsewhere.as_mut_ptr()];
+            let mut runs = Vec::new();
+            let mut at = 0;
+            for (i, &blocks) in lengths.iter().enumerate() {
+                let header = &headers[48 * i..][..48];
+                let counter = if i % 5 == 1 { u32::MAX - blocks } else { 7 * i as u32 };
+                let mut stream = vec![0; 64 * blocks as usize];
+                let (key, nonce) =
+                    (header[16..48].try_into().expect("32"), header[..12].try_into().expect("12"));
+                keystream(key, nonce, counter, &mut stream);
+                for (byte, mask) in expected[at..].iter_mut().zip(stream) {
+                    *byte ^= mask;
+                }
+                let moved = i % 2 == 1;
+                let destination = starts[usize::from(moved)].wrapping_add(at);
+                let source = if moved { sources[at..].as_ptr() } else { destination };
+                runs.push(Run { header: header.as_ptr(), counter, blocks, source, destination });
+                at += 64 * blocks as usize;
+            }
+            // SAFETY: there is AVX2; all pointers are to as many bytes as the runs have, and nothing overlaps.
+            unsafe { xor_runs(&runs) };
+            for (i, (&blocks, run)) in lengths.iter().zip(&runs).enumerate() {
+                let at = 64 * lengths[..i].iter().sum::<u32>() as usize;
+                let out = if i % 2 == 1 { &elsewhere } else { &in_place };
+                let end = at + 64 * blocks as usize;
+                assert!(out[at..end] == expected[at..end], "case {case}, run {i} from block {}", run.counter);
+            }
+        }
+    }
+
+    #[test]
+    fn one_time_keys_are_the_start_of_block_0() {
+        if Avx2::new().is_none() {
+            return;
+        }
+        let mut headers = [0; 8 * 48];
+        expand(&[8; 32], 0, &mut headers);
+        let pointers = std::array::from_fn(|lane| headers[48 * lane..].as_ptr());
+        // SAFETY: there is AVX2, and the headers are 48 bytes.
+        let keys = unsafe { one_time_keys(&pointers) };
+        // SAFETY: vectors are plain bits.
+        let words: [[u32; 8]; 8] = unsafe { std::mem::transmute(keys) };
+        for lane in 0..8 {
+            let header = &headers[48 * lane..][..48];
+            let mut stream = [0; 32];
+            let (key, nonce) = (header[16..48].try_into().expect("32"), header[..12].try_into().expect("12"));
+            keystream(key, nonce, 0, &mut stream);
+            for (word, bytes) in words.iter().zip(stream.as_chunks().0) {
+                assert_eq!(word[lane], u32::from_le_bytes(*bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Items: run, FUZZ, CRYPT (spec §8), sixty-four columns and all their copies at a time.
+//!
+//! The copies of a column differ in the item's number alone, which is in state word 0 and so in the nonce: they share
+//! the run, the header but for the nonce, and what is read of the content.
+
+use std::arch::x86_64::{__m256i, _mm_sfence, _mm256_load_si256, _mm256_stream_si256};
+
+use super::chacha::{self, Run, xor_runs};
+use super::interpreter::{LANES, LaneInterpreter, Lanes};
+use super::poly1305::{self, Message};
+use super::{Avx2, blake2b};
+use crate::Hash64;
+use crate::item::{Item, TableProgram};
+use crate::portable::State;
+use crate::program::MEMORY_PERIOD;
+
+/// States that are enciphered at a time.
+const BATCH: usize = 64;
+
+/// Where additional data and message begin. They are counted in units of 16 bytes.
+const CONTENT: usize = 48;
+const UNIT: usize = 16;
+
+/// Additional data and message fit behind the header.
+const CONTENT_UNITS: usize = (State::LEN - CONTENT) / UNIT;
+
+/// Most additional data.
+const ADDITIONAL: usize = 7 * UNIT;
+
+/// An item to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Where it goes, in whatever way its asker counts.
+    pub place: u32,
+    pub number: u32,
+}
+
+impl Wanted {
+    fn column(self) -> u16 {
+        (self.number % MEMORY_PERIOD) as u16
+    }
+}
+
+/// An item whose program has run.
+#[derive(Clone, Copy)]
+struct Ran {
+    wanted: Wanted,
+    lane: u8,
+    plan: Plan,
+}
+
+/// A state to be enciphered, with room for the last keystream block, one cache line more than a power of two so that
+/// states spread over the cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Buffer([u8; State::LEN + 64]);
+
+/// What a header asks for (spec §7).
+#[derive(Clone, Copy)]
+struct Plan {
+    /// The header's `data` after CRYPT.
+    data: u32,
+    decrypts: bool,
+    /// Units of additional data, and of message.
+    add: usize,
+    len: usize,
+    /// Bytes that are taken off the lengths.
+    azc: usize,
+    tzc: usize,
+}
+
+impl Plan {
+    /// Of the word from which FUZZ derives the header.
+    fn new(word: u32) -> Self {
+        let data = word & 0x00ff_ffff | 32 << 17;
+        let field = |at: u32, bits: u32| (data >> at) as usize & ((1 << bits) - 1);
+        let add = field(13, 3);
+        let len = field(17, 7).min(CONTENT_UNITS - add);
+        let truncated = u32::from(len != field(17, 7));
+        Self {
+            data: data & !(0xff << 16) | truncated << 16 | (len as u32) << 17,
+            decrypts: field(12, 1) == 1,
+            add,
+            len,
+            azc: field(0, 4),
+            tzc: field(8, 4),
+        }
+    }
+
+    /// Where the message begins in the state, and where it ends.
+    fn message(&self) -> usize {
+        CONTENT + self.add * UNIT
+    }
+
+    fn end(&self) -> usize {
+        self.message() + self.len * UNIT
+    }
+
+    /// Keystream blocks that the item depends on: what is deciphered past its end is not looked at.
+    fn blocks(&self) -> usize {
+        let bytes = if self.decrypts { self.end().min(Item::LEN) } else { self.end() } - self.message();
+        bytes.div_ceil(chacha::BLOCK)
+    }
+
+    /// The block of lengths (spec §7, step 4).
+    fn lengths(&self) -> [u64; 2] {
+        let additional = ((self.add * UNIT) as u64).wrapping_sub(self.azc as u64);
+        [additional, (self.len * UNIT - self.tzc) as u64]
+    }
+
+    /// Those that decipher after those that do not, and by length.
+    fn order(&self) -> usize {
+        (usize::from(self.decrypts) << 8) + self.add + self.len
+    }
+}
+
+/// An item that is made.
+pub(super) struct Made<'a>(&'a Buffer);
+
+impl Made<'_> {
+    /// Stores the item past the cache: by the time a table is read, the start of it would be gone from there.
+    pub fn store(self, item: &mut Item) {
+        // SAFETY: there is AVX2, or nothing would have been made.
+        unsafe { store_past_cache(self.0, item) }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn store_past_cache(buffer: &Buffer, item: &mut Item) {
+    let from: *const __m256i = (&raw const *buffer).cast();
+    let to: *mut __m256i = (&raw mut *item).cast();
+    for i in 0..Item::LEN / size_of::<__m256i>() {
+        // SAFETY: items are that long and aligned to 64 bytes, and so are buffers, which are longer.
+        unsafe { _mm256_stream_si256(to.add(i), _mm256_load_si256(from.add(i))) };
+    }
+}
+
+/// Makes items. Keeps the memory for it.
+pub(super) struct Items {
+    avx2: Avx2,
+    interpreter: LaneInterpreter,
+    wanted: Vec<Wanted>,
+    ran: Vec<Ran>,
+    buffers: Box<[Buffer]>,
+}
+
+/// Lists that are made anew for each batch, in memory that is kept.
+#[derive(Default)]
+struct Lists {
+    runs: Vec<Run>,
+    messages: Vec<Message>,
+    tags: Vec<[u8; 16]>,
+}
+
+impl Items {
+    pub fn new(avx2: Avx2) -> Self {
+        Self {
+            avx2,
+            interpreter: LaneInterpreter::new(),
+            wanted: Vec::new(),
+            ran: Vec::new(),
+            buffers: vec![Buffer([0; State::LEN + 64]); BATCH].into_boxed_slice(),
+        }
+    }
+
+    /// Makes items, and hands each to `put` with its place and its number.
+    pub fn make(
+        &mut self,
+        table: &TableProgram,
+        wanted: impl Iterator<Item = Wanted>,
+        mut put: impl FnMut(usize, u32, Made),
+    ) {
+        self.run(table, wanted, |batch, buffers| {
+            for (ran, buffer) in batch.iter().zip(buffers) {
+                put(ran.wanted.place as usize, ran.wanted.number, Made(buffer));
+            }
+        });
+        // Other threads see what was stored past the cache once they see anything that is stored from here on.
+        // SAFETY: every x86-64 processor has it.
+        unsafe { _mm_sfence() };
+    }
+
+    /// Makes items, and hands the leaf of each to `put` with its place and its number.
+    pub fn hash(
+        &mut self,
+        table: &TableProgram,
+        wanted: impl Iterator<Item = Wanted>,
+        mut put: impl FnMut(usize, u32, Hash64),
+    ) {
+        self.run(table, wanted, |batch, buffers| {
+            for (batch, buffers) in batch.chunks(4).zip(buffers.chunks(4)) {
+                let messages = [0, 1, 2, 3].map(|i| buffers[i.min(batch.len() - 1)].0.as_ptr());
+                // SAFETY: an `Avx2` exists, so the processor has it; the buffers are longer than an item.
+                let leaves: [Hash64; 4] = unsafe { blake2b::hash(messages, Item::LEN) };
+                for (ran, leaf) in batch.iter().zip(leaves) {
+                    put(ran.wanted.place as usize, ran.wanted.number, leaf);
+                }
+            }
+        });
+    }
+
+    /// Makes items in batches, and hands each batch to `finish`.
+    fn run(
+        &mut self,
+        table: &TableProgram,
+        wanted: impl Iterator<Item = Wanted>,
+        mut finish: impl FnMut(&[Ran], &[Buffer]),
+    ) {
+        let Avx2(()) = self.avx2;
+        let mut lists = Lists::default();
+        let reads_word0 = table.program().reads_word0();
+        let mut all = std::mem::take(&mut self.wanted);
+        all.clear();
+        all.extend(wanted);
+        all.sort_unstable_by_key(|wanted| (wanted.column(), wanted.number));
+        if reads_word0 {
+            for items in all.chunks(LANES) {
+                let numbers: Vec<u32> = items.iter().map(|wanted| wanted.number).collect();
+                let columns: Vec<u16> = items.iter().map(|wanted| wanted.column()).collect();
+                // SAFETY: an `Avx2` exists, so the processor has it.
+                unsafe { self.interpreter.run(table, Lanes { memory: &columns, word0: Some(&numbers) }) };
+                self.ran.clear();
+                for (lane, wanted) in items.iter().enumerate() {
+                    self.add_ran(*wanted, lane);
+                }
+                self.crypt(!reads_word0, &mut lists, &mut finish);
+            }
+        } else {
+            let mut rest = all.as_slice();
+            while !rest.is_empty() {
+                let mut columns = Vec::with_capacity(LANES);
+                self.ran.clear();
+                let mut taken = 0;
+                for wanted in rest {
+                    if columns.last() != Some(&wanted.column()) {
+                        if columns.len() == LANES {
+                            break;
+                        }
+                        columns.push(wanted.column());
+                    }
+                    taken += 1;
+                }
+                // SAFETY: an `Avx2` exists, so the processor has it.
+                unsafe { self.interpreter.run(table, Lanes { memory: &columns, word0: None }) };
+                let mut lane = 0;
+                for wanted in &rest[..taken] {
+                    lane += usize::from(columns[lane] != wanted.column());
+                    self.add_ran(*wanted, lane);
+                }
+                self.crypt(!reads_word0, &mut lists, &mut finish);
+                rest = &rest[taken..];
+            }
+        }
+        self.wanted = all;
+    }
+
+    fn add_ran(&mut self, wanted: Wanted, lane: usize) {
+        let state = self.interpreter.state(lane);
+        let word = u32::from_le_bytes([state[16], state[17], state[18], state[19]]);
+        let ran = Ran { wanted, lane: lane as u8, plan: Plan::new(word) };
+        self.ran.push(ran);
+    }
+
+    /// FUZZ and CRYPT of what ran.
+    fn crypt(&mut self, add_numbers: bool, lists: &mut Lists, finish: &mut impl FnMut(&[Ran], &[Buffer])) {
+        let Lists { runs, messages, tags } = lists;
+        self.ran.sort_unstable_by_key(|ran| ran.plan.order());
+        for batch in self.ran.chunks(BATCH) {
+            runs.clear();
+            messages.clear();
+            for (ran, buffer) in batch.iter().zip(&mut self.buffers) {
+                let Ran { wanted, lane, plan } = ran;
+                let state = self.interpreter.state(usize::from(*lane));
+                let buffer = &mut buffer.0;
+                buffer[..CONTENT + ADDITIONAL].copy_from_slice(&state[..CONTENT + ADDITIONAL]);
+                if add_numbers {
+                    let word0 = u32::from_le_bytes([state[0], state[1], state[2], state[3]]);
+                    buffer[..4].copy_from_slice(&word0.wrapping_add(wanted.number).to_le_bytes());
+                }
+                buffer[12..16].copy_from_slice(&plan.data.to_le_bytes());
+                let base = buffer.as_mut_ptr();
+                runs.push(Run {
+                    header: base,
+                    counter: 1,
+                    blocks: plan.blocks() as u32,
+                    source: state[plan.message()..].as_ptr(),
+                    destination: base.wrapping_add(plan.message()),
+                });
+            }
+            // SAFETY: an `Avx2` exists, so the processor has it. Headers are the first 48 bytes of buffers. Messages
+            // end within the state, behind which there are 64 bytes more in the interpreter's memory and in buffers;
+            // each buffer is the destination of its own run.
+            unsafe { xor_runs(runs) };
+            for (Ran { lane, plan, .. }, buffer) in batch.iter().zip(&mut self.buffers) {
+                let state = self.interpreter.state(usize::from(*lane));
+                let buffer = &mut buffer.0;
+                let end = plan.end();
+                if end < Item::LEN {
+                    buffer[end..Item::LEN].copy_from_slice(&state[end..Item::LEN]);
+                }
+                if !plan.decrypts {
+                    buffer[end - plan.tzc..end].fill(0);
+                }
+                let content = if plan.decrypts { &state[CONTENT..] } else { &buffer[CONTENT..] }.as_ptr();
+                messages.push(Message {
+                    header: buffer.as_ptr(),
+                    head: content,
+                    tail: content,
+                    blocks: (plan.add + plan.len) as u32,
+                    lengths: plan.lengths(),
+                });
+            }
+            tags.resize(batch.len(), [0; 16]);
+            // SAFETY: as above; all messages have at least 32 blocks, and all can be read for as many as any has.
+            unsafe { poly1305::tags(messages, tags) };
+            for (buffer, tag) in self.buffers.iter_mut().zip(&*tags) {
+                buffer.0[16..32].copy_from_slice(tag);
+            }
+            finish(batch, &self.buffers[..batch.len()]);
+        }
+    }
+}

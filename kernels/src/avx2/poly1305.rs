@@ -1,0 +1,495 @@
+//! Poly1305 of four messages at once, a lane of 64 bits for a message, four blocks of each per reduction.
+//!
+//! The accumulator and the powers of r are five limbs of 26 bits. A block's 32-bit words are not split into such limbs
+//! but multiplied as they are, by r^k · 2^(32 i) for word i, brought into limbs beforehand: 20 products
+//! instead of 25 and hardly any shifts. Only the first block of four, to which the accumulator is added, is split.
+
+use std::arch::x86_64::_mm256_cmpgt_epi64;
+use std::ops::Range;
+
+use super::chacha::one_time_keys;
+use super::lanes::*;
+
+/// Bytes of a block.
+const BLOCK: usize = 16;
+
+/// Blocks that are added up before a reduction.
+const CHUNK: usize = 4;
+
+/// A number modulo 2^130 − 5 in limbs of 26 bits, one a lane.
+type Limbs = [Lanes; 5];
+
+const LIMB: u64 = (1 << 26) - 1;
+
+/// The bit above a block, in its limb.
+const TOP_BIT: u64 = 1 << 24;
+
+/// A message in one or two pieces, and the state whose one-time key authenticates it.
+#[derive(Clone, Copy)]
+pub(super) struct Message {
+    /// The state's header: nonce in bytes 0..12, key in bytes 16..48.
+    pub header: *const u8,
+    /// Blocks 0 to [`HEAD_BLOCKS`].
+    pub head: *const u8,
+    /// The blocks from [`HEAD_BLOCKS`] on; points to where block 0 would be if all of them lay in one piece.
+    pub tail: *const u8,
+    /// How many blocks, the one of the lengths not counted.
+    pub blocks: u32,
+    /// The two lengths that are the last block.
+    pub lengths: [u64; 2],
+}
+
+/// Where the head of a message ends.
+pub(super) const HEAD_BLOCKS: usize = 60;
+
+/// The tags of any number of messages. Eight go together, of which the first four and the last four should each be of
+/// much the same length.
+///
+/// # Safety
+/// Headers can be read for 48 bytes, messages for all their blocks, and tails, from block `HEAD_BLOCKS` on, for as many
+/// as the longest of the four messages has. A message is at least three blocks long, and its head can be read for as
+/// many as the longest of the four has, up to `HEAD_BLOCKS`.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn tags(messages: &[Message], tags: &mut [[u8; 16]]) {
+    assert_eq!(messages.len(), tags.len(), "a tag for each message");
+    let mut powers = Powers::new();
+    for at in (0..messages.len()).step_by(8) {
+        let pick = |i: usize| &messages[(at + i).min(messages.len() - 1)];
+        // In the order of the key's lanes: the first four messages in the even ones, the others in the odd ones.
+        let headers = [0, 4, 1, 5, 2, 6, 3, 7].map(|i| pick(i).header);
+        // SAFETY: the caller's promise.
+        let keys = unsafe { one_time_keys(&headers) };
+        let (r, s) = even_key(&keys);
+        powers.set(r);
+        // SAFETY: the caller's promise.
+        let four = unsafe { tags_of_four(&powers, s, [0, 1, 2, 3].map(pick), [4, 5, 6, 7].map(pick)) };
+        put(&mut tags[at..], four);
+        if messages.len() - at > 4 {
+            let (r, s) = odd_key(&keys);
+            powers.set(r);
+            // SAFETY: the caller's promise.
+            let four = unsafe { tags_of_four(&powers, s, [4, 5, 6, 7].map(pick), [8, 9, 10, 11].map(pick)) };
+            put(&mut tags[at + 4..], four);
+        }
+    }
+}
+
+fn put(tags: &mut [[u8; 16]], four: [[u8; 16]; 4]) {
+    for (tag, new) in tags.iter_mut().zip(four) {
+        *tag = new;
+    }
+}
+
+/// `r`, clamped, and `s` of the even 32-bit lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn even_key(words: &[Lanes; 8]) -> (Limbs, [Lanes; 2]) {
+    let low = all64(0xffff_ffff);
+    let r = clamped_limbs(words).map(|limb| and(limb, low));
+    let s = |i: usize| or(and(words[i], low), shl64::<32>(words[i + 1]));
+    (r, [s(4), s(6)])
+}
+
+/// `r`, clamped, and `s` of the odd 32-bit lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn odd_key(words: &[Lanes; 8]) -> (Limbs, [Lanes; 2]) {
+    let high = all64(0xffff_ffff << 32);
+    let r = clamped_limbs(words).map(|limb| shr64::<32>(limb));
+    let s = |i: usize| or(shr64::<32>(words[i]), and(words[i + 1], high));
+    (r, [s(4), s(6)])
+}
+
+/// The first four words in limbs, clamped, in lanes of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn clamped_limbs(words: &[Lanes; 8]) -> Limbs {
+    let [w0, w1, w2, w3] = [words[0], words[1], words[2], words[3]];
+    [
+        and(w0, all32(0x3ff_ffff)),
+        and(or(shr32::<26>(w0), shl32::<6>(w1)), all32(0x3ff_ff03)),
+        and(or(shr32::<20>(w1), shl32::<12>(w2)), all32(0x3ff_c0ff)),
+        and(or(shr32::<14>(w2), shl32::<18>(w3)), all32(0x3f0_3fff)),
+        and(shr32::<8>(w3), all32(0x00f_ffff)),
+    ]
+}
+
+/// What the blocks of a chunk are multiplied by.
+struct Powers {
+    /// For the last three blocks, the last one first: r^k · 2^(32 i) for a block's word i, and for i = 4 the bit that is
+    /// set above every block.
+    multiples: [[Limbs; 5]; CHUNK - 1],
+    /// For the first block and what precedes it: r^4.
+    fourth: Factor,
+    /// The bits above the last three blocks, multiplied and added up.
+    top_bits: Limbs,
+}
+
+impl Powers {
+    #[target_feature(enable = "avx2")]
+    fn new() -> Self {
+        let zero = [zero(); 5];
+        let fourth = Factor { limbs: zero, fivefold: zero };
+        Self { multiples: [[zero; 5]; CHUNK - 1], fourth, top_bits: zero }
+    }
+
+    /// The powers of `r`.
+    #[target_feature(enable = "avx2")]
+    fn set(&mut self, r: Limbs) {
+        let by_r = Factor::new(r);
+        let second = multiply(&r, &by_r);
+        let [first_multiples, second_multiples, third_multiples] = &mut self.multiples;
+        first_multiples[0] = r;
+        second_multiples[0] = second;
+        third_multiples[0] = multiply(&second, &by_r);
+        self.fourth = Factor::new(multiply(&second, &Factor::new(second)));
+        for i in 1..5 {
+            first_multiples[i] = shift_by_a_word(&first_multiples[i - 1]);
+            second_multiples[i] = shift_by_a_word(&second_multiples[i - 1]);
+            third_multiples[i] = shift_by_a_word(&third_multiples[i - 1]);
+        }
+        self.top_bits = add(&first_multiples[4], &add(&second_multiples[4], &third_multiples[4]));
+    }
+}
+
+/// # Safety
+/// As [`tags`].
+#[target_feature(enable = "avx2")]
+unsafe fn tags_of_four(
+    powers: &Powers,
+    s: [Lanes; 2],
+    messages: [&Message; 4],
+    next: [&Message; 4],
+) -> [[u8; 16]; 4] {
+    let chunks = messages.map(|message| u64::from(message.blocks) / CHUNK as u64);
+    let longest = chunks.into_iter().fold(0, u64::max);
+    let chunks = each64(chunks);
+    let in_head = longest.min((HEAD_BLOCKS / CHUNK) as u64);
+    let (heads, tails) = (messages.map(|message| message.head), messages.map(|message| message.tail));
+    let mut h = [zero(); 5];
+    // SAFETY: the caller's promise.
+    unsafe {
+        add_chunks(&mut h, powers, &heads, 0..in_head, chunks, &next.map(|message| message.head));
+        add_chunks(&mut h, powers, &tails, in_head..longest, chunks, &tails);
+    }
+
+    // One to four blocks are left, the lengths being the last of them: put where they end a chunk that begins with
+    // nothing, and the accumulator multiplied by as many powers.
+    let left = messages.map(|message| u64::from(message.blocks) % CHUNK as u64 + 1);
+    let left = each64(left);
+    let ends = messages.map(|message| {
+        let whole = message.blocks as usize / CHUNK * CHUNK;
+        let piece = if whole < HEAD_BLOCKS { message.head } else { message.tail };
+        piece.wrapping_add(BLOCK * message.blocks as usize)
+    });
+    let mut sums = powers.multiples[0][4];
+    let mut factor = powers.multiples[0][0];
+    // SAFETY: the lengths are 16 bytes.
+    let lengths = unsafe { load_block(&messages.map(|message| message.lengths.as_ptr().cast()), 0) };
+    multiply_words(&mut sums, lengths, &powers.multiples[0]);
+    for i in 1..CHUNK {
+        let present = _mm256_cmpgt_epi64(left, all64(i as u64));
+        // SAFETY: the caller's promise: at least three blocks precede every end.
+        let block = unsafe { load_block(&ends.map(|end| end.wrapping_sub(BLOCK * i)), 0) };
+        let block = block.map(|half| and(half, present));
+        let power;
+        if i < CHUNK - 1 {
+            let multiples = &powers.multiples[i];
+            power = &multiples[0];
+            multiply_words(&mut sums, block, multiples);
+            sums = add(&sums, &multiples[4].map(|limb| and(limb, present)));
+        } else {
+            power = &powers.fourth.limbs;
+            h = add(&h, &split(block, and(all64(TOP_BIT), present)));
+        }
+        for (factor, power) in factor.iter_mut().zip(power) {
+            *factor = blend(*factor, *power, present);
+        }
+    }
+    multiply_into(&mut sums, &h, &Factor::new(factor));
+    finish(carry(sums), s)
+}
+
+/// Adds those of the chunks that a lane has to its accumulator, and asks for the same ones of the next messages.
+///
+/// # Safety
+/// The chunks can be read from each lane's pointer on.
+#[target_feature(enable = "avx2")]
+unsafe fn add_chunks(
+    h: &mut Limbs,
+    powers: &Powers,
+    from: &[*const u8; 4],
+    chunks: Range<u64>,
+    chunks_of_lane: Lanes,
+    next: &[*const u8; 4],
+) {
+    for chunk in chunks {
+        let at = chunk as usize * CHUNK * BLOCK;
+        for next in next {
+            prefetch(next.wrapping_add(at));
+        }
+        // What depends on the accumulator goes first, so that the rest can be done while the reduction is awaited.
+        let mut sums = powers.top_bits;
+        // SAFETY: the caller's promise.
+        let first = split(unsafe { load_block(from, at) }, all64(TOP_BIT));
+        multiply_into(&mut sums, &add(h, &first), &powers.fourth);
+        for (i, multiples) in powers.multiples.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            let block = unsafe { load_block(from, at + BLOCK * (CHUNK - 1 - i)) };
+            multiply_words(&mut sums, block, multiples);
+        }
+        let sums = carry(sums);
+        let unfinished = _mm256_cmpgt_epi64(chunks_of_lane, all64(chunk));
+        for i in 0..5 {
+            h[i] = blend(h[i], sums[i], unfinished);
+        }
+    }
+}
+
+/// The block `at` bytes after each lane's pointer: low and high 64 bits.
+///
+/// # Safety
+/// 16 bytes can be read there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_block(from: &[*const u8; 4], at: usize) -> [Lanes; 2] {
+    let [a, b, c, d] = from.map(|from| from.wrapping_add(at));
+    // SAFETY: the caller's promise.
+    let (ac, bd) = unsafe { (load_halves(a, c), load_halves(b, d)) };
+    [low64(ac, bd), high64(ac, bd)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn split([low, high]: [Lanes; 2], top_bit: Lanes) -> Limbs {
+    let mask = all64(LIMB);
+    [
+        and(low, mask),
+        and(shr64::<26>(low), mask),
+        and(or(shr64::<52>(low), shl64::<12>(high)), mask),
+        and(shr64::<14>(high), mask),
+        or(shr64::<40>(high), top_bit),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add(a: &Limbs, b: &Limbs) -> Limbs {
+    std::array::from_fn(|i| add64(a[i], b[i]))
+}
+
+/// A number to be multiplied by, with five times its limbs, for the limbs that 2^130 = 5 brings down.
+struct Factor {
+    limbs: Limbs,
+    fivefold: Limbs,
+}
+
+impl Factor {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn new(limbs: Limbs) -> Self {
+        Self { limbs, fivefold: limbs.map(|limb| five(limb)) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn five(a: Lanes) -> Lanes {
+    add64(a, shl64::<2>(a))
+}
+
+/// `sums += a * b`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn multiply_into(sums: &mut Limbs, a: &Limbs, b: &Factor) {
+    for i in 0..5 {
+        for j in 0..5 {
+            let b = if i + j < 5 { b.limbs[j] } else { b.fivefold[j] };
+            sums[(i + j) % 5] = add64(sums[(i + j) % 5], mul32(a[i], b));
+        }
+    }
+}
+
+/// `sums += block * r^k`, the bit above the block left out.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn multiply_words(sums: &mut Limbs, [low, high]: [Lanes; 2], multiples: &[Limbs; 5]) {
+    let words = [low, shr64::<32>(low), high, shr64::<32>(high)];
+    for (word, multiple) in words.into_iter().zip(multiples) {
+        for (sum, limb) in sums.iter_mut().zip(multiple) {
+            *sum = add64(*sum, mul32(word, *limb));
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn multiply(a: &Limbs, b: &Factor) -> Limbs {
+    let mut sums = [zero(); 5];
+    multiply_into(&mut sums, a, b);
+    carry(sums)
+}
+
+/// Brings sums of up to 62 bits back to limbs of hardly more than 26.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn carry(mut a: Limbs) -> Limbs {
+    let mask = all64(LIMB);
+    let mut pass_on = |from: usize| {
+        let over = shr64::<26>(a[from]);
+        a[from] = and(a[from], mask);
+        let to = (from + 1) % 5;
+        a[to] = add64(a[to], if to == 0 { five(over) } else { over });
+    };
+    for from in [0, 3, 1, 4, 2, 0, 3] {
+        pass_on(from);
+    }
+    a
+}
+
+/// a · 2^32.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift_by_a_word(a: &Limbs) -> Limbs {
+    let mask = all64(LIMB);
+    // A limb up, and 6 bits.
+    let shifted =
+        [five(shl64::<6>(a[4])), shl64::<6>(a[0]), shl64::<6>(a[1]), shl64::<6>(a[2]), shl64::<6>(a[3])];
+    let over = shifted.map(|limb| shr64::<26>(limb));
+    let kept = shifted.map(|limb| and(limb, mask));
+    add(&kept, &[five(over[4]), over[0], over[1], over[2], over[3]])
+}
+
+/// The tags: h modulo 2^130 − 5, plus s, modulo 2^128.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn finish(mut h: Limbs, s: [Lanes; 2]) -> [[u8; 16]; 4] {
+    let mask = all64(LIMB);
+    for from in [4, 0, 1, 2, 3, 4, 0] {
+        let over = shr64::<26>(h[from]);
+        h[from] = and(h[from], mask);
+        let to = (from + 1) % 5;
+        h[to] = add64(h[to], if to == 0 { five(over) } else { over });
+    }
+    // h + 5 goes past 2^130 where h is not below the modulus.
+    let mut over = all64(5);
+    for limb in h {
+        over = shr64::<26>(add64(limb, over));
+    }
+    let mut carried = five(over);
+    for limb in &mut h {
+        let sum = add64(*limb, carried);
+        carried = shr64::<26>(sum);
+        *limb = and(sum, mask);
+    }
+
+    let low = or(h[0], or(shl64::<26>(h[1]), shl64::<52>(h[2])));
+    let high = or(shr64::<12>(h[2]), or(shl64::<14>(h[3]), shl64::<40>(h[4])));
+    let tag_low = add64(low, s[0]);
+    let sign = all64(1 << 63);
+    // −1 where the addition went past 2^64.
+    let carry = _mm256_cmpgt_epi64(xor(low, sign), xor(tag_low, sign));
+    let tag_high = sub64(add64(high, s[1]), carry);
+
+    let mut tags = [[0; 16]; 4];
+    let [a, b, c, d] = tags.each_mut().map(|tag| tag.as_mut_ptr());
+    // SAFETY: a tag is 16 bytes.
+    unsafe {
+        store_halves(a, c, low64(tag_low, tag_high));
+        store_halves(b, d, high64(tag_low, tag_high));
+    }
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use poly1305::universal_hash::KeyInit;
+
+    use super::*;
+    use crate::avx2::Avx2;
+    use crate::primitives::{expand, keystream};
+
+    /// What the crate makes of a message in one piece.
+    fn expected(header: &[u8], content: &[u8], lengths: [u64; 2]) -> [u8; 16] {
+        let mut key = [0; 32];
+        keystream(header[16..48].try_into().expect("32"), header[..12].try_into().expect("12"), 0, &mut key);
+        let mut message = content.to_vec();
+        for length in lengths {
+            message.extend(length.to_le_bytes());
+        }
+        poly1305::Poly1305::new(&key.into()).compute_unpadded(&message).into()
+    }
+
+    /// All numbers of messages up to 17, lengths of every kind, in one piece and in two, random or all ones.
+    #[test]
+    fn tags_are_those_of_each_message_by_itself() {
+        if Avx2::new().is_none() {
+            return;
+        }
+        const ROOM: usize = 2048;
+        let mut random = vec![0; 20 * (2 * ROOM + 48) + 4000];
+        expand(&[9; 32], 0, &mut random);
+        for case in 0..400 {
+            let count = 1 + case % 17;
+            if case % 7 == 6 {
+                random[20 * 48..].fill(0xff);
+            } else if case % 7 == 0 {
+                expand(&[9; 32], case as u32, &mut random);
+            }
+            let headers = &random[..20 * 48];
+            let bytes = &random[20 * 48 + case..];
+            let mut messages = Vec::new();
+            let mut wanted = Vec::new();
+            for i in 0..count {
+                let header = &headers[48 * i..][..48];
+                let blocks = 3 + (case * 31 + i * (case % 5) * 17) % 123;
+                let head = &bytes[i * 2 * ROOM..][..ROOM];
+                let tail = if case % 2 == 0 { head } else { &bytes[i * 2 * ROOM + ROOM..][..ROOM] };
+                let lengths = [u64::MAX - i as u64 * (case as u64 % 3), 16 * blocks as u64];
+                let split = 16 * HEAD_BLOCKS.min(blocks);
+                let content = [&head[..split], &tail[split..16 * blocks]].concat();
+                wanted.push(expected(header, &content, lengths));
+                messages.push(Message {
+                    header: header.as_ptr(),
+                    head: head.as_ptr(),
+                    tail: tail.as_ptr(),
+                    blocks: blocks as u32,
+                    lengths,
+                });
+            }
+            let mut found = vec![[0; 16]; count];
+            // SAFETY: there is AVX2; every piece can be read for the longest message's blocks.
+            unsafe { tags(&messages, &mut found) };
+            assert_eq!(found, wanted, "case {case}");
+        }
+    }
+
+    /// The final reduction, at and about the modulus.
+    #[test]
+    fn numbers_about_the_modulus_are_reduced() {
+        if Avx2::new().is_none() {
+            return;
+        }
+        /// # Safety
+        /// There is AVX2.
+        #[target_feature(enable = "avx2")]
+        unsafe fn finished(h: [u64; 5]) -> [u8; 16] {
+            finish(h.map(|limb| all64(limb)), [zero(); 2])[3]
+        }
+        let modulus = [LIMB - 4, LIMB, LIMB, LIMB, LIMB];
+        for above in 0..10 {
+            let mut h = modulus;
+            h[0] += above;
+            // SAFETY: there is AVX2, see above.
+            let tag = u128::from_le_bytes(unsafe { finished(h) });
+            assert_eq!(tag, u128::from(above));
+        }
+        for below in 1..10u64 {
+            let mut h = modulus;
+            h[0] -= below;
+            // SAFETY: there is AVX2, see above.
+            let tag = u128::from_le_bytes(unsafe { finished(h) });
+            assert_eq!(tag, u128::MAX - 4 - u128::from(below));
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The search over soft nonces (spec §8, step 5), many states at a time.
+//!
+//! Items are not copied into the states. In rounds 1 to 3 a state that deciphers is authenticated straight from the
+//! table, and only what lies behind the item is deciphered, since the next item overwrites the rest; one that enciphers
+//! is enciphered from the table into the state. Only an item's edges are copied: its start, which is key and additional
+//! data, and its end, in whose last block the part of the state begins that lasts from round to round.
+
+use std::ops::Range;
+
+use super::blake2b;
+use super::chacha::{self, Run, xor_runs};
+use super::lanes::prefetch;
+use super::poly1305::{self, HEAD_BLOCKS, Message};
+use crate::item::Item;
+use crate::kernel::Winner;
+use crate::portable::State;
+use crate::round::first_half;
+use crate::search::{ROUNDS, SearchState};
+use crate::work::Target;
+use crate::{Hash32, Hash64};
+
+/// States that are worked on at a time.
+const BATCH: usize = 64;
+
+/// Where an item lies in a state, and where it ends.
+const ITEM: usize = 32;
+const ITEM_END: usize = ITEM + Item::LEN;
+
+/// Where additional data and message begin. They are counted in units of 16 bytes.
+const CONTENT: usize = 48;
+const UNIT: usize = 16;
+
+/// Units of content that the item covers.
+const ITEM_UNITS: usize = (ITEM_END - CONTENT) / UNIT;
+
+/// Additional data and message fit behind the header.
+const CONTENT_UNITS: usize = (State::LEN - CONTENT) / UNIT;
+
+/// Units of a keystream block.
+const BLOCK_UNITS: usize = chacha::BLOCK / UNIT;
+
+/// How far past a message its last keystream block can reach.
+const OVERSHOOT: usize = (BLOCK_UNITS - 1) * UNIT;
+
+/// Most additional data.
+const ADDITIONAL: usize = 7 * UNIT;
+
+/// The bytes of a state, with room for the overshoot.
+type Buffer = [u8; State::LEN + OVERSHOOT];
+
+const _: () = assert!(OVERSHOOT == SearchState::SLACK);
+
+fn buffer(search: &SearchState) -> &Buffer {
+    // SAFETY: the slack follows right after the state, all of both are bytes.
+    unsafe { &*(&raw const *search).cast() }
+}
+
+fn buffer_mut(search: &mut SearchState) -> &mut Buffer {
+    // SAFETY: as above.
+    unsafe { &mut *(&raw mut *search).cast() }
+}
+
+/// What a header asks for in this round.
+#[derive(Clone, Copy)]
+struct Plan {
+    item: usize,
+    decrypts: bool,
+    /// Units of additional data, and of message.
+    add: usize,
+    len: usize,
+    /// Bytes that are taken off the lengths.
+    azc: usize,
+    tzc: usize,
+    /// What followed the message before a keystream block went past its end.
+    behind: [u8; OVERSHOOT],
+}
+
+impl Plan {
+    /// Of the word from which FUZZ derives the header (spec §7); also the header's `data` after CRYPT.
+    fn new(word: u32) -> (Self, u32) {
+        let data = word & 0x00ff_ffff | 32 << 17;
+        let field = |at: u32, bits: u32| (data >> at) as usize & ((1 << bits) - 1);
+        let add = field(13, 3);
+        let len = field(17, 7).min(CONTENT_UNITS - add);
+        let truncated = u32::from(len != field(17, 7));
+        let plan = Self {
+            item: field(0, 13),
+            decrypts: field(12, 1) == 1,
+            add,
+            len,
+            azc: field(0, 4),
+            tzc: field(8, 4),
+            behind: [0; OVERSHOOT],
+        };
+        (plan, data & !(0xff << 16) | truncated << 16 | (len as u32) << 17)
+    }
+
+    /// Units of content.
+    fn units(&self) -> usize {
+        self.add + self.len
+    }
+
+    /// Keystream blocks of the message.
+    fn blocks(&self) -> usize {
+        self.len.div_ceil(BLOCK_UNITS)
+    }
+
+    /// The block of lengths (spec §7, step 4).
+    fn lengths(&self) -> [u64; 2] {
+        let additional = ((self.add * UNIT) as u64).wrapping_sub(self.azc as u64);
+        [additional, (self.len * UNIT - self.tzc) as u64]
+    }
+
+    /// Where the message ends in the state.
+    fn end(&self) -> usize {
+        CONTENT + self.units() * UNIT
+    }
+
+    /// Whether a keystream block can reach past the message into bytes that matter and are not written later.
+    fn overshoots(&self) -> bool {
+        self.units() >= HEAD_BLOCKS
+    }
+}
+
+/// The memory that a search needs.
+pub(super) struct Search {
+    states: Vec<SearchState>,
+    rounds: Rounds,
+}
+
+impl Search {
+    pub(super) fn new() -> Self {
+        Self { states: vec![SearchState::new(); BATCH], rounds: Rounds::new() }
+    }
+
+    /// As [`Passes::search`](crate::Passes::search), whose conditions are checked already.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn search(
+        &mut self,
+        table2: &[Item],
+        ann_hash1: &Hash64,
+        target: &Target,
+        nonces: Range<u32>,
+        winners: &mut Vec<Winner>,
+    ) {
+        let initial = State::init(first_half(ann_hash1));
+        let mut lists = Lists::default();
+        for first in nonces.clone().step_by(BATCH) {
+            let states = &mut self.states[..BATCH.min((nonces.end - first) as usize)];
+            init(&initial, first..nonces.end, states);
+            for round in 1..=ROUNDS {
+                self.rounds.round(table2, states, &mut lists, round == ROUNDS);
+            }
+            hash(states);
+            let met = states.iter().filter(|state| target.is_met_by(state.hash()));
+            winners.extend(met.map(SearchState::winner));
+        }
+    }
+
+    /// As [`Passes::advance_states`](crate::Passes::advance_states), whose conditions are checked already.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn advance(&mut self, table2: &[Item], states: &mut [SearchState], last: bool) {
+        let mut lists = Lists::default();
+        for states in states.chunks_mut(BATCH) {
+            self.rounds.round(table2, states, &mut lists, last);
+        }
+    }
+}
+
+/// INIT of soft nonces. What the first item will overwrite is left undefined.
+pub(super) fn init(initial: &State, soft_nonces: impl Iterator<Item = u32>, states: &mut [SearchState]) {
+    for (soft_nonce, search) in soft_nonces.zip(states) {
+        let state = &mut search.state.0;
+        state[..ITEM].copy_from_slice(&initial.0[..ITEM]);
+        state[ITEM_END..].copy_from_slice(&initial.0[ITEM_END..]);
+        search.state.set_number(soft_nonce.into());
+        search.soft_nonce = soft_nonce;
+        search.round = 0;
+    }
+}
+
+/// Hashes final states.
+#[target_feature(enable = "avx2")]
+pub(super) fn hash(states: &mut [SearchState]) {
+    for states in states.chunks_mut(4) {
+        let messages = [0, 1, 2, 3].map(|i: usize| states[i.min(states.len() - 1)].state.0.as_ptr());
+        // SAFETY: states are 2048 bytes.
+        let hashes: [Hash32; 4] = unsafe { blake2b::hash(messages, State::LEN) };
+        for (search, hash) in states.iter_mut().zip(hashes) {
+            search.state.0[..32].copy_from_slice(&hash);
+            search.round = SearchState::HASHED;
+        }
+    }
+}
+
+/// Takes states through rounds, up to [`BATCH`] at a time.
+struct Rounds {
+    plans: Box<[Plan; BATCH]>,
+    tags: [[u8; 16]; BATCH],
+}
+
+/// Lists that are made anew for each pass over the states, in memory that is kept.
+#[derive(Default)]
+struct Lists {
+    runs: Vec<Run>,
+    messages: Vec<Message>,
+}
+
+impl Rounds {
+    fn new() -> Self {
+        Self { plans: Box::new([Plan::new(0).0; BATCH]), tags: [[0; 16]; BATCH] }
+    }
+
+    /// Reads an item into each state, FUZZ and CRYPT. Unless it is the last round, what the next item will overwrite
+    /// is left undefined.
+    #[target_feature(enable = "avx2")]
+    fn round(&mut self, table2: &[Item], states: &mut [SearchState], lists: &mut Lists, last: bool) {
+        for (search, plan) in states.iter_mut().zip(&mut *self.plans) {
+            let state = &mut search.state.0;
+            let word = u32::from_le_bytes([state[16], state[17], state[18], state[19]]);
+            let data;
+            (*plan, data) = Plan::new(word);
+            state[12..16].copy_from_slice(&data.to_le_bytes());
+            let item = &table2[plan.item].0;
+            state[ITEM..CONTENT + ADDITIONAL].copy_from_slice(&item[..CONTENT + ADDITIONAL - ITEM]);
+            let end = CONTENT + HEAD_BLOCKS * UNIT;
+            state[end..ITEM_END].copy_from_slice(&item[end - ITEM..]);
+            search.item = plan.item as u32;
+            search.round += 1;
+        }
+
+        self.cipher(table2, states, &mut lists.runs, false, last);
+        self.authenticate(table2, states, &mut lists.messages);
+        self.cipher(table2, states, &mut lists.runs, true, last);
+
+        for (search, tag) in states.iter_mut().zip(&self.tags) {
+            search.state.0[16..32].copy_from_slice(tag);
+            if !last {
+                let item = &table2[search.next_item() as usize].0;
+                for at in [0, 64, Item::LEN - 64] {
+                    prefetch(item[at..].as_ptr());
+                }
+            }
+        }
+    }
+
+    /// Enciphers or deciphers the messages of those states that do the one or the other.
+    #[target_feature(enable = "avx2")]
+    fn cipher(
+        &mut self,
+        table2: &[Item],
+        states: &mut [SearchState],
+        runs: &mut Vec<Run>,
+        decrypts: bool,
+        last: bool,
+    ) {
+        runs.clear();
+        for (search, plan) in states.iter_mut().zip(&mut *self.plans) {
+            if plan.decrypts != decrypts {
+                continue;
+            }
+            let state = buffer_mut(search);
+            if plan.overshoots() {
+                let end = plan.end();
+                plan.behind.copy_from_slice(&state[end..][..OVERSHOOT]);
+            }
+            // Of what the next item overwrites, only what is authenticated is looked at, and that before deciphering.
+            let whole = !decrypts || last;
+            let from_item = (HEAD_BLOCKS - plan.add).div_ceil(BLOCK_UNITS).min(plan.blocks());
+            let in_place = if whole { from_item } else { (ITEM_UNITS - plan.add) / BLOCK_UNITS };
+            let state = state.as_mut_ptr();
+            let header = state.cast_const();
+            let message = state.wrapping_add(CONTENT + plan.add * UNIT);
+            if whole {
+                let source = table2[plan.item].0[CONTENT + plan.add * UNIT - ITEM..].as_ptr();
+                runs.push(Run { header, counter: 1, blocks: from_item as u32, source, destination: message });
+            }
+            if plan.blocks() > in_place && (whole || plan.units() > ITEM_UNITS) {
+                let destination = message.wrapping_add(in_place * chacha::BLOCK);
+                runs.push(Run {
+                    header,
+                    counter: 1 + in_place as u32,
+                    blocks: (plan.blocks() - in_place) as u32,
+                    source: destination,
+                    destination,
+                });
+            }
+        }
+        // SAFETY: headers are the first 48 bytes of states. Blocks that are read from an item begin before unit 60 of
+        // its 63 and are at most 4 units long; no block begins past the message, whose end is followed by 48 bytes in
+        // the buffer. Sources are items, or destinations themselves; each state is the destination of its own runs.
+        unsafe { xor_runs(runs) };
+
+        for (search, plan) in states.iter_mut().zip(&*self.plans) {
+            if plan.decrypts != decrypts {
+                continue;
+            }
+            let state = buffer_mut(search);
+            let end = plan.end();
+            if plan.overshoots() {
+                state[end..][..OVERSHOOT].copy_from_slice(&plan.behind);
+            } else if last {
+                state[end..ITEM_END].copy_from_slice(&table2[plan.item].0[end - ITEM..]);
+            }
+            if !decrypts {
+                state[end - plan.tzc..end].fill(0);
+            }
+        }
+    }
+
+    /// The tags of all states. Enciphered messages are read from the state, those to be deciphered from the item.
+    #[target_feature(enable = "avx2")]
+    fn authenticate(&mut self, table2: &[Item], states: &[SearchState], messages: &mut Vec<Message>) {
+        let plans = &self.plans[..states.len()];
+        let order = &by_length(plans)[..states.len()];
+        messages.clear();
+        messages.extend(order.iter().map(|&i| {
+            let (state, plan) = (buffer(&states[usize::from(i)]), &plans[usize::from(i)]);
+            let tail = state[CONTENT..].as_ptr();
+            let head = if plan.decrypts { table2[plan.item].0[CONTENT - ITEM..].as_ptr() } else { tail };
+            let blocks = plan.units() as u32;
+            Message { header: state.as_ptr(), head, tail, blocks, lengths: plan.lengths() }
+        }));
+        let mut tags = [[0; 16]; BATCH];
+        // SAFETY: headers are the first 48 bytes of states. Heads are items or states, which have all of the 60 units;
+        // tails are states, which have all units that there can be; every message has at least 32 units.
+        unsafe { poly1305::tags(messages, &mut tags[..order.len()]) };
+        for (i, tag) in order.iter().zip(tags) {
+            self.tags[usize::from(*i)] = tag;
+        }
+    }
+}
+
+/// The plans' numbers, those of like length beside each other.
+fn by_length(plans: &[Plan]) -> [u8; BATCH] {
+    /// Messages are authenticated in chunks of so many units; within one, length makes no difference.
+    const CHUNK: usize = 4;
+    let mut places = [0u8; CONTENT_UNITS / CHUNK + 2];
+    for plan in plans {
+        places[plan.units() / CHUNK + 1] += 1;
+    }
+    for i in 1..places.len() {
+        places[i] += places[i - 1];
+    }
+    let mut order = [0; BATCH];
+    for (number, plan) in plans.iter().enumerate() {
+        let place = &mut places[plan.units() / CHUNK];
+        order[usize::from(*place)] = number as u8;
+        *place += 1;
+    }
+    order
+}
