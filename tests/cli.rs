@@ -192,6 +192,7 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["ann", "-p", "me", "ftp://127.0.0.1"], "must begin with http:// or https://"),
         (vec!["ann", "-p", "not an address!", "http://127.0.0.1:1"], "invalid payto"),
         (vec!["ann", "-t", "0"], "-t"),
+        (vec!["ann", "--kernel", "abacus"], "no kernel `abacus` on this processor"),
         (vec!["ann", "--duration", "soon"], "try 90s"),
         (vec!["ann", "--difficulty", "2", "-p", "me", "http://127.0.0.1:1"], "cannot be used with"),
         (vec!["ann", "-c", &unknown_key], "unknown field `colour`"),

@@ -56,7 +56,7 @@ fn hurried(pools: Vec<Url>) -> Settings {
             ..upload
         },
         cancel: CancelPolicy::Now,
-        cpu: cpu::Settings { threads: NonZero::new(1) },
+        cpu: cpu::Settings { threads: NonZero::new(1), ..cpu::Settings::default() },
         duration: None,
         drain: Duration::from_secs(20),
         interval: Duration::from_secs(1),

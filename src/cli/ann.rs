@@ -1,10 +1,10 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, path::PathBuf, time::Duration};
+use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kernels::WorkBits;
+use kernels::{Kernel, WorkBits, kernel::UnknownKernel};
 use serde::Deserialize;
 
 use super::{Exit, UsageError, parse_duration, parse_period, pool_url};
@@ -63,6 +63,14 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     backend: Backend,
 
+    /// CPU kernel: auto is the fastest that the processor can run
+    #[arg(long, default_value = "auto", value_name = "KERNEL")]
+    kernel: KernelChoice,
+
+    /// Threads that share a round and its table [default: those that share a last-level cache]
+    #[arg(long, value_name = "N")]
+    team: Option<NonZero<usize>>,
+
     /// Stop after this time
     #[arg(long, value_name = "TIME", value_parser = parse_period)]
     duration: Option<Duration>,
@@ -110,6 +118,23 @@ enum Cancel {
     Now,
     /// Let rounds end while ann handlers take them
     Finish,
+}
+
+/// A kernel, or none for the fastest.
+#[derive(Clone, Copy, Debug)]
+struct KernelChoice(Option<Kernel>);
+
+impl FromStr for KernelChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(None)),
+            name => {
+                name.parse().map(|kernel| Self(Some(kernel))).map_err(|e: UnknownKernel| format!("{e}, auto"))
+            }
+        }
+    }
 }
 
 /// The settings file that scripts for other miners already have.
@@ -204,7 +229,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
         },
-        cpu: cpu::Settings { threads: arguments.threads.or(file.threads) },
+        cpu: cpu::Settings {
+            threads: arguments.threads.or(file.threads),
+            team: arguments.team,
+            kernel: arguments.kernel.0,
+        },
         duration: arguments.duration,
         drain: miner::DRAIN,
         interval: arguments.interval,

@@ -36,7 +36,8 @@ pub trait Validator {
 
 impl Validator for kernels::Validator {
     fn validate_group(&mut self, group: &[Announcement], parent: &Hash32) -> Vec<Result<(), Invalid>> {
-        group.iter().map(|announcement| self.validate(announcement, parent)).collect()
+        let group: Vec<_> = group.iter().map(|announcement| (announcement, parent)).collect();
+        self.validate_batch(&group)
     }
 }
 

@@ -566,10 +566,11 @@ impl Shell {
         let (validator, sender) = (self.validator.clone(), self.sender.clone());
         self.checks.run(move || {
             let mut validator = validator.lock().unwrap_or_else(PoisonError::into_inner);
-            let verdicts = check.announcements.iter();
-            let verdicts =
-                verdicts.map(|found| validator.validate(&found.announcement, &found.job.parent_hash.0));
-            let _ = sender.send(Message::Checked { check: check.check, verdicts: verdicts.collect() });
+            let announcements = check.announcements.iter();
+            let announcements: Vec<_> =
+                announcements.map(|found| (&found.announcement, &found.job.parent_hash.0)).collect();
+            let verdicts = validator.validate_batch(&announcements);
+            let _ = sender.send(Message::Checked { check: check.check, verdicts });
         });
     }
 

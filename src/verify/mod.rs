@@ -31,13 +31,18 @@ pub fn judge(announcements: &[Announcement], parents: &mut Parents) -> Vec<Verdi
     parents.fetch(announcements.iter().map(Announcement::parent_block_height));
     let parents = &*parents;
     let chunks = announcements.par_chunks(CHUNK).flat_map_iter(|chunk| {
-        let mut validator = Validator::new();
-        chunk.iter().map(move |announcement| match parents.find(announcement.parent_block_height()) {
+        let parents: Vec<_> = chunk.iter().map(|a| parents.find(a.parent_block_height())).collect();
+        let known = chunk.iter().zip(&parents);
+        let known: Vec<_> = known.filter_map(|(a, parent)| Some((a, &parent.as_ref().ok()?.0))).collect();
+        let mut verdicts = Validator::new().validate_batch(&known).into_iter();
+        let judged = parents.into_iter().map(move |parent| match parent {
             Err(no_parent) => Verdict::NoParent(no_parent),
-            Ok(parent) => {
-                validator.validate(announcement, &parent.0).map_or_else(Verdict::Invalid, |()| Verdict::Valid)
+            Ok(_) => {
+                let verdict = verdicts.next().expect("a verdict for each announcement with a parent");
+                verdict.map_or_else(Verdict::Invalid, |()| Verdict::Valid)
             }
-        })
+        });
+        judged.collect::<Vec<_>>()
     });
     chunks.collect()
 }

@@ -1,21 +1,40 @@
-//! One thread's round: table 1, Merkle tree, table 2, search (spec §8).
+//! A team's round: choice of a hard nonce, table 1, Merkle tree, table 2, search (spec §8).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use kernels::{
-    Announcement, Hash64, Kernel, Passes, TableProgram,
-    round::{RoundMemory, ann_hash0, ann_hash1, build_announcement, table2_seed},
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use kernels::{
+    Announcement, Columns, Hash64, Item, Passes, SearchState, Table, TableProgram, Target, Winner,
+    announcement::MERKLE_DEPTH,
+    item::TABLE_ITEMS,
+    round::{RoundMemory, ann_hash1, build_announcement, table2_seed},
+    search::ROUNDS,
+};
+
+use super::{choose::choose, team::Team};
 use crate::values::Round;
 
-/// Items made between two looks at whether the round was cancelled: some 2 ms with the portable kernel.
-const ITEMS_AT_ONCE: usize = 64;
+/// Columns in a chunk of a table: what the kernels run at one time. Some 1 ms with AVX2 for 293 items, 10 with the
+/// portable kernel.
+const COLUMNS: u32 = 64;
 
-/// Soft nonces hashed between two looks: some 2 ms with the portable kernel.
-const NONCES_AT_ONCE: u32 = 128;
+/// Soft nonces in a chunk of the search: some 0.4 ms with AVX2, 2 with the portable kernel.
+const NONCES: u32 = 128;
 
-/// What all threads have done since they started.
+/// Parents in a chunk of a level of the Merkle tree.
+const PARENTS: usize = 512;
+
+/// Levels that are divided: the one above the leaves has 4096 parents, and the next 2048. What is above them is a chunk
+/// by itself.
+const DIVIDED_LEVELS: usize = 2;
+
+/// Up to so many soft nonces, table 2 is made on demand: 1024 of them read some 2560 of its 8192 items, 2048 some 4300.
+/// With more, nearly all items are read in the end.
+const ON_DEMAND: u32 = 2048;
+
+/// What has been done since the start, by all teams.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Items made, of both tables.
@@ -24,98 +43,209 @@ pub struct Progress {
     pub hashes: AtomicU64,
 }
 
-/// A thread's kernel and memory.
-pub struct Miner {
-    passes: Box<dyn Passes>,
-    memory: RoundMemory,
+/// What a search is about.
+struct Search<'a> {
+    ann_hash1: Hash64,
+    target: Target,
+    /// Soft nonces are below it.
+    end: u32,
+    found: &'a (dyn Fn(&[Winner]) + Sync),
 }
 
-/// What became of a hard nonce.
-enum Outcome {
-    Mined,
-    /// One of its programs cannot be run.
-    Unusable,
-    Cancelled,
+/// The round ends before its time: it was cancelled, or its programs cannot be run.
+struct Ended;
+
+/// What a round needs room for, to be used over and over: 9 MiB, and 4 MiB more once it was mined on demand.
+#[derive(Default)]
+pub struct Memory {
+    tables: RoundMemory,
+    states: Vec<SearchState>,
 }
 
-impl Miner {
-    /// Allocates a thread's memory.
-    pub fn new(kernel: Kernel) -> Self {
-        Self { passes: kernel.passes(), memory: RoundMemory::default() }
+/// Mines a round, handing on announcements as they are found. Returns whether it came to its end.
+pub fn mine(
+    team: &Team,
+    round: &Round,
+    memory: &mut Memory,
+    cancelled: &AtomicBool,
+    progress: &Progress,
+    found: &(dyn Fn(Vec<Announcement>) + Sync),
+) -> bool {
+    Work { team, round, cancelled, progress }.mine(memory, found).is_ok()
+}
+
+/// What all passes of a round need to know.
+struct Work<'a> {
+    team: &'a Team,
+    round: &'a Round,
+    cancelled: &'a AtomicBool,
+    progress: &'a Progress,
+}
+
+impl Work<'_> {
+    fn mine(&self, memory: &mut Memory, found: &(dyn Fn(Vec<Announcement>) + Sync)) -> Result<(), Ended> {
+        let Memory { tables: RoundMemory { table2, tree }, states } = memory;
+        let choice = choose(self.round).ok_or(Ended)?;
+
+        self.each(Columns::of(tree.leaves_mut()).chunks(COLUMNS), |passes, leaves| {
+            self.count_items(&leaves);
+            passes.hash_columns(&choice.table1, leaves);
+        })?;
+        for level in 1..=DIVIDED_LEVELS {
+            let (children, parents) = tree.level_mut(level);
+            let pairs = children.chunks(2 * PARENTS).zip(parents.chunks_mut(PARENTS));
+            self.each(pairs, |passes, (children, parents)| passes.hash_pairs(children, parents))?;
+        }
+        self.each(std::iter::once(&mut *tree), |passes, tree| {
+            for level in DIVIDED_LEVELS + 1..=MERKLE_DEPTH {
+                let (children, parents) = tree.level_mut(level);
+                passes.hash_pairs(children, parents);
+            }
+        })?;
+
+        let table2_program = runnable(&table2_seed(tree.root(), &choice.ann_hash0)).ok_or(Ended)?;
+        let search = Search {
+            ann_hash1: ann_hash1(&choice.header, tree.root()),
+            target: self.round.job.work_bits.target(),
+            end: self.round.job.work_bits.soft_nonce_max() + 1,
+            found: &|winners: &[Winner]| {
+                if !winners.is_empty() {
+                    let build = |winner| build_announcement(&choice.header, tree, winner);
+                    found(winners.iter().map(build).collect());
+                }
+            },
+        };
+        if search.end <= ON_DEMAND {
+            self.search_on_demand(&search, &table2_program, table2, states)
+        } else {
+            self.search_all(&search, &table2_program, table2)
+        }
     }
 
-    /// Mines the first of the round's hard nonces whose programs can be run, handing on announcements as they are
-    /// found. Returns whether it came to its end.
-    pub fn mine(
-        &mut self,
-        round: &Round,
-        cancelled: &AtomicBool,
-        progress: &Progress,
-        found: &mut dyn FnMut(Vec<Announcement>),
-    ) -> bool {
-        for hard_nonce in round.hard_nonces.iter() {
-            match self.mine_nonce(round, hard_nonce, cancelled, progress, found) {
-                Outcome::Mined => return true,
-                Outcome::Cancelled => return false,
-                Outcome::Unusable => {}
-            }
-        }
-        false
+    /// Makes all of table 2, then searches it.
+    fn search_all(
+        &self,
+        search: &Search,
+        table2_program: &TableProgram,
+        table2: &mut Table,
+    ) -> Result<(), Ended> {
+        self.each(Columns::of(table2).chunks(COLUMNS), |passes, items| {
+            self.count_items(&items);
+            passes.make_columns(table2_program, items);
+        })?;
+        let nonces = (0..search.end).step_by(NONCES as usize);
+        self.each(nonces.map(|first| first..search.end.min(first + NONCES)), |passes, nonces| {
+            self.progress.hashes.fetch_add(nonces.len() as u64, Ordering::Relaxed);
+            let mut winners = Vec::new();
+            passes.search(table2, &search.ann_hash1, &search.target, nonces, &mut winners);
+            (search.found)(&winners);
+        })
     }
 
-    fn mine_nonce(
-        &mut self,
-        round: &Round,
-        hard_nonce: u32,
-        cancelled: &AtomicBool,
-        progress: &Progress,
-        found: &mut dyn FnMut(Vec<Announcement>),
-    ) -> Outcome {
-        let RoundMemory { table2, tree } = &mut self.memory;
-        let header = round.job.header(hard_nonce);
-        let hash0 = ann_hash0(&header, &round.job.parent_hash.0);
-
-        let Some(program) = runnable(&hash0) else { return Outcome::Unusable };
-        let firsts = (0..).step_by(ITEMS_AT_ONCE);
-        for (first, leaves) in firsts.zip(tree.leaves_mut().chunks_mut(ITEMS_AT_ONCE)) {
-            if cancelled.load(Ordering::Relaxed) {
-                return Outcome::Cancelled;
-            }
-            self.passes.hash_items(&program, first..first + leaves.len() as u32, leaves);
-            progress.items.fetch_add(leaves.len() as u64, Ordering::Relaxed);
+    /// Searches step by step with all soft nonces at once, and makes the items that the next step reads before it.
+    fn search_on_demand(
+        &self,
+        search: &Search,
+        table2_program: &TableProgram,
+        table2: &mut Table,
+        states: &mut Vec<SearchState>,
+    ) -> Result<(), Ended> {
+        let nonces: Vec<u32> = (0..search.end).collect();
+        states.resize_with(nonces.len(), SearchState::new);
+        let chunk = NONCES as usize;
+        self.each(nonces.chunks(chunk).zip(states.chunks_mut(chunk)), |passes, (nonces, states)| {
+            passes.init_states(&search.ann_hash1, nonces, states);
+        })?;
+        let mut made = vec![false; TABLE_ITEMS];
+        for _ in 0..ROUNDS {
+            self.make_missing(states, table2_program, table2, &mut made)?;
+            self.each(states.chunks_mut(chunk), |passes, states| passes.advance_states(table2, states))?;
         }
-        tree.build(&mut *self.passes);
-
-        let Some(program) = runnable(&table2_seed(tree.root(), &hash0)) else { return Outcome::Unusable };
-        let firsts = (0..).step_by(ITEMS_AT_ONCE);
-        for (first, items) in firsts.zip(table2.chunks_mut(ITEMS_AT_ONCE)) {
-            if cancelled.load(Ordering::Relaxed) {
-                return Outcome::Cancelled;
-            }
-            self.passes.make_items(&program, first..first + items.len() as u32, items);
-            progress.items.fetch_add(items.len() as u64, Ordering::Relaxed);
-        }
-
-        let hash1 = ann_hash1(&header, tree.root());
-        let target = round.job.work_bits.target();
-        let end = round.job.work_bits.soft_nonce_max() + 1;
-        let mut winners = Vec::new();
-        for first in (0..end).step_by(NONCES_AT_ONCE as usize) {
-            if cancelled.load(Ordering::Relaxed) {
-                return Outcome::Cancelled;
-            }
-            let nonces = first..end.min(first + NONCES_AT_ONCE);
-            progress.hashes.fetch_add(nonces.len() as u64, Ordering::Relaxed);
-            self.passes.search(table2, &hash1, &target, nonces, &mut winners);
-            if !winners.is_empty() {
-                found(winners.drain(..).map(|winner| build_announcement(&header, tree, &winner)).collect());
-            }
-        }
-        Outcome::Mined
+        self.each(states.chunks_mut(chunk), |passes, states| {
+            passes.hash_states(states);
+            self.progress.hashes.fetch_add(states.len() as u64, Ordering::Relaxed);
+            let won = states.iter().filter(|state| search.target.is_met_by(state.hash()));
+            (search.found)(&won.map(SearchState::winner).collect::<Vec<_>>());
+        })
     }
+
+    /// Makes the items that states read next and that are not made yet.
+    fn make_missing(
+        &self,
+        states: &[SearchState],
+        table2_program: &TableProgram,
+        table2: &mut Table,
+        made: &mut [bool],
+    ) -> Result<(), Ended> {
+        let mut missing: Vec<u32> = states.iter().map(SearchState::next_item).collect();
+        missing.retain(|number| !std::mem::replace(&mut made[*number as usize], true));
+        // Items of a column run alike: they belong in the same chunk.
+        missing.sort_unstable_by_key(|number| number % Columns::<Item>::COUNT);
+        let items = Mutex::new(Vec::with_capacity(missing.len()));
+        self.each(chunks_of_columns(&missing), |passes, numbers| {
+            let mut out = vec![Item::ZERO; numbers.len()];
+            passes.make_items_at(table2_program, numbers, &mut out);
+            self.progress.items.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+            let made = numbers.iter().copied().zip(out);
+            items.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
+        })?;
+        for (number, item) in items.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            table2[number as usize] = item;
+        }
+        Ok(())
+    }
+
+    /// Has the team do chunks of work, until the round is cancelled.
+    fn each<C>(
+        &self,
+        chunks: impl Iterator<Item = C> + Send,
+        work: impl Fn(&mut dyn Passes, C) + Sync,
+    ) -> Result<(), Ended> {
+        let cancelled = || self.cancelled.load(Ordering::Relaxed);
+        self.team.each(chunks.take_while(|_| !cancelled()), work);
+        if cancelled() { Err(Ended) } else { Ok(()) }
+    }
+
+    fn count_items<T>(&self, columns: &Columns<T>) {
+        self.progress.items.fetch_add(columns.items().count() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Cuts numbers that are sorted by column into chunks of [`COLUMNS`] columns at most.
+fn chunks_of_columns(mut numbers: &[u32]) -> impl Iterator<Item = &[u32]> + Send {
+    std::iter::from_fn(move || {
+        let same = |a: &u32, b: &u32| a % Columns::<Item>::COUNT == b % Columns::<Item>::COUNT;
+        let length = numbers.chunk_by(same).take(COLUMNS as usize).map(<[u32]>::len).sum();
+        let (chunk, rest) = numbers.split_at(length);
+        numbers = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 /// A table's program, unless it is one of those (never seen) that cannot be run or would have to be counted.
 fn runnable(seed: &Hash64) -> Option<TableProgram> {
     TableProgram::new(seed).ok().filter(TableProgram::is_bounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_cut_between_columns() {
+        let mut numbers: Vec<u32> = (0..8192).step_by(3).collect();
+        numbers.sort_unstable_by_key(|number| number % Columns::<Item>::COUNT);
+        let chunks: Vec<_> = chunks_of_columns(&numbers).collect();
+        assert_eq!(chunks.concat(), numbers);
+        let mut ends = None;
+        for chunk in chunks {
+            let column = |number: &u32| number % Columns::<Item>::COUNT;
+            assert!(ends < chunk.first().map(column), "a column is not cut in two");
+            let mut columns: Vec<u32> = chunk.iter().map(column).collect();
+            columns.dedup();
+            assert!(columns.len() <= COLUMNS as usize);
+            ends = columns.last().copied();
+        }
+        assert_eq!(chunks_of_columns(&[]).count(), 0);
+    }
 }

@@ -1,10 +1,32 @@
-//! The CPU backend: every thread mines rounds of its own.
+//! The CPU backend: teams of threads that share rounds.
 //!
-//! A thread's memory is one table (8 MiB), one Merkle tree (1 MiB) and what its kernel needs as scratch. Rounds
-//! wait in one queue, of which free threads take the oldest. Work is done in chunks of a millisecond or two,
-//! between which a thread looks whether its round was cancelled.
+//! # Teams
+//!
+//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash. One round per thread is simplest and wastes
+//! nothing, and is what happens as long as the tables of all threads fit into their last-level cache. On a processor
+//! with eight cores and 32 MiB they do not: most reads would go to memory. There the threads of a cache are one team, which has
+//! only as many rounds in work as fit, two at least: members who find nothing to do in one round (the last chunks of a pass,
+//! the top of the tree) go on with the other, so that a round's tables are made while the one before is searched.
+//!
+//! | processors | last-level caches | teams | rounds in work | tables per cache |
+//! |---|---|---|---|---|
+//! | 2 | 1 × 32 MiB | 2 of 1 | 2 × 1 | 16 MiB |
+//! | 16 | 2 × 32 MiB | 2 of 8 | 2 × 3 | 24 MiB |
+//! | 128 | 16 × 32 MiB | 16 of 8 | 16 × 3 | 24 MiB |
+//! | 64 | 1 × 96 MiB | 1 of 64 | 9 | 72 MiB |
+//!
+//! A table has 28 chunks of columns, which eight members do in four turns, the last of them half empty; the other round
+//! fills the gap. Rounds wait in one queue, of which the driver that is free first takes the oldest.
+//!
+//! Memory: 9 MiB per round in work (table and tree; 4 MiB more at difficulties where table 2 is made on demand), and what a kernel needs per thread, less than 2 MiB.
+//!
+//! Where there are several caches, each thread is bound to a processor: a thread that the system moves to another
+//! cache would leave its tables behind. With a single cache the system may place threads as it likes.
 
+mod choose;
 mod mine;
+mod team;
+mod topology;
 
 use std::{
     collections::VecDeque,
@@ -17,9 +39,14 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use kernels::Kernel;
+use kernels::{Announcement, Kernel};
 
-use self::mine::{Miner, Progress};
+use self::{
+    choose::CANDIDATES,
+    mine::{Memory, Progress},
+    team::Team,
+    topology::CacheGroup,
+};
 use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, self_test};
 use crate::values::{BackendId, Found, Round};
 
@@ -28,6 +55,10 @@ use crate::values::{BackendId, Found, Round};
 pub struct Settings {
     /// Threads that mine; `None`: as many as the machine has processors.
     pub threads: Option<NonZero<usize>>,
+    /// Threads that share rounds; `None`: what suits the caches, see the module's documentation.
+    pub team: Option<NonZero<usize>>,
+    /// The kernel; `None`: the fastest that the processor can run.
+    pub kernel: Option<Kernel>,
 }
 
 /// The CPU backend cannot start.
@@ -42,12 +73,12 @@ pub enum StartError {
         reason: String,
     },
     /// The system gives no more threads.
-    #[error("cannot start mining thread {number}: {source}; use fewer with --threads")]
-    Thread {
-        /// Which thread, from 1.
-        number: usize,
+    #[error("cannot start {threads} mining threads: {reason}; use fewer with --threads")]
+    Threads {
+        /// How many were to be started.
+        threads: usize,
         /// What the system said.
-        source: std::io::Error,
+        reason: String,
     },
 }
 
@@ -55,7 +86,8 @@ pub enum StartError {
 pub struct CpuBackend {
     info: BackendInfo,
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    /// One for each round in work: it waits for a round and has its team mine it.
+    drivers: Vec<JoinHandle<()>>,
 }
 
 /// What the threads share.
@@ -83,10 +115,16 @@ impl CpuBackend {
     /// # Errors
     /// If the kernel computes wrongly or the system gives no threads.
     pub fn start(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
-        let kernel = Kernel::detect();
+        let kernel = settings.kernel.unwrap_or_else(Kernel::detect);
         self_test::prove(kernel).map_err(|reason| StartError::SelfTest { kernel: kernel.name(), reason })?;
-        let threads =
-            settings.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
+        let threads = settings.threads.or_else(|| thread::available_parallelism().ok());
+        let threads = threads.map_or(1, NonZero::get);
+        let processors = core_affinity::get_core_ids().unwrap_or_default();
+        let processors: Vec<usize> = processors.iter().map(|core| core.id).collect();
+        let caches = topology::cache_groups(&processors);
+        let plan = plan(threads, settings.team.map(NonZero::get), &caches);
+        let rounds: usize = plan.iter().map(|team| team.rounds).sum();
+        let failed = |reason: String| StartError::Threads { threads, reason };
         let shared = Arc::new(Shared {
             id,
             sink,
@@ -99,27 +137,84 @@ impl CpuBackend {
         let mut backend = Self {
             info: BackendInfo {
                 name: "cpu".into(),
-                description: format!(
-                    "{threads} thread{}, {} kernel",
-                    if threads == 1 { "" } else { "s" },
-                    kernel.name()
-                ),
-                capacity: threads,
-                candidates: 1,
+                description: description(kernel, settings.kernel.is_some(), threads, plan.len()),
+                // A round for each team waits, so that no team ever does.
+                capacity: rounds + plan.len(),
+                candidates: CANDIDATES,
             },
             shared,
-            threads: Vec::with_capacity(threads),
+            drivers: Vec::with_capacity(rounds),
         };
-        for number in 1..=threads {
-            let shared = backend.shared.clone();
-            let thread = thread::Builder::new()
-                .name(format!("mine {number}"))
-                .spawn(move || shared.work(kernel))
-                .map_err(|source| StartError::Thread { number, source })?;
-            backend.threads.push(thread);
+        for (number, TeamPlan { members, rounds, processors }) in plan.into_iter().enumerate() {
+            let team = Team::new(number, members, kernel, processors).map_err(|e| failed(e.to_string()))?;
+            let team = Arc::new(team);
+            for driver in 0..rounds {
+                let (shared, team) = (backend.shared.clone(), team.clone());
+                let thread = thread::Builder::new()
+                    .name(format!("drive {}.{}", number + 1, driver + 1))
+                    .spawn(move || shared.work(&team))
+                    .map_err(|e| failed(e.to_string()))?;
+                backend.drivers.push(thread);
+            }
         }
         Ok(backend)
     }
+}
+
+/// What a round in work needs of a cache: table 2. The tree is only read by whoever finds something.
+const ROUND_BYTES: usize = 8 << 20;
+
+/// A team to be.
+#[derive(Debug, PartialEq)]
+struct TeamPlan {
+    members: usize,
+    /// Rounds in work.
+    rounds: usize,
+    processors: Option<Vec<core_affinity::CoreId>>,
+}
+
+/// Which teams there are to be, for so many threads on these caches.
+fn plan(threads: usize, team: Option<usize>, groups: &[CacheGroup]) -> Vec<TeamPlan> {
+    let processors: usize = groups.iter().map(|group| group.processors.len()).sum();
+    if team.is_some() || processors < threads {
+        // The user's own division, or more threads than processors: the system places them.
+        let size = team.unwrap_or(1).min(threads);
+        let members = (0..threads).step_by(size).map(|first| size.min(threads - first));
+        return members
+            .map(|members| TeamPlan { members, rounds: if members == 1 { 1 } else { 2 }, processors: None })
+            .collect();
+    }
+    let mut plans = Vec::new();
+    let mut left = threads;
+    for group in groups {
+        let members = group.processors.len().min(left);
+        left -= members;
+        let bound = group.processors.iter().take(members).map(|&id| core_affinity::CoreId { id });
+        let bound: Option<Vec<_>> = (groups.len() > 1).then(|| bound.collect());
+        // A quarter of the cache is left for everything else.
+        let fitting = group.bytes.map_or(2, |bytes| bytes / 4 * 3 / ROUND_BYTES);
+        if fitting >= members {
+            plans.extend((0..members).map(|member| TeamPlan {
+                members: 1,
+                rounds: 1,
+                processors: bound.as_ref().map(|bound| vec![bound[member]]),
+            }));
+        } else {
+            plans.push(TeamPlan { members, rounds: fitting.max(2), processors: bound });
+        }
+    }
+    plans
+}
+
+/// What runs, and why.
+fn description(kernel: Kernel, forced: bool, threads: usize, teams: usize) -> String {
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    let reason = if forced { "asked for" } else { "the fastest that this processor can run" };
+    format!(
+        "{threads} thread{} in {teams} team{}, {kernel} kernel ({reason})",
+        plural(threads),
+        plural(teams)
+    )
 }
 
 impl Backend for CpuBackend {
@@ -174,7 +269,7 @@ impl Drop for CpuBackend {
             }
         }
         self.shared.work_or_end.notify_all();
-        for thread in self.threads.drain(..) {
+        for thread in self.drivers.drain(..) {
             // A thread that panicked has said so already.
             let _ = thread.join();
         }
@@ -186,15 +281,13 @@ impl Shared {
         lock(&self.queue)
     }
 
-    /// What a thread does all its life.
-    fn work(&self, kernel: Kernel) {
+    /// What a driver does all its life.
+    fn work(&self, team: &Team) {
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let mut miner = Miner::new(kernel);
+            let mut memory = Memory::default();
             while let Some((round, cancelled)) = self.next_round() {
-                let finished = miner.mine(&round, &cancelled, &self.progress, &mut |announcements| {
-                    self.report(&round, announcements);
-                });
-                if finished {
+                let found = |announcements| self.report(&round, announcements);
+                if mine::mine(team, &round, &mut memory, &cancelled, &self.progress, &found) {
                     self.rounds.fetch_add(1, Ordering::Relaxed);
                 }
                 self.queue().running.retain(|(id, _)| *id != round.id);
@@ -225,7 +318,7 @@ impl Shared {
         }
     }
 
-    fn report(&self, round: &Round, announcements: Vec<kernels::Announcement>) {
+    fn report(&self, round: &Round, announcements: Vec<Announcement>) {
         let announcements: Vec<_> = announcements
             .into_iter()
             .map(|announcement| Arc::new(Found::new(announcement, round.job.clone(), self.id)))
@@ -262,7 +355,7 @@ mod tests {
         let sink: Sink = Arc::new(move |event| {
             let _ = sender.send(event);
         });
-        let settings = Settings { threads: NonZero::new(threads) };
+        let settings = Settings { threads: NonZero::new(threads), ..Settings::default() };
         (CpuBackend::start(BackendId(3), settings, sink).expect("the backend starts"), events)
     }
 
@@ -274,7 +367,53 @@ mod tests {
             work_bits: WorkBits::at_least(difficulty),
             signing_key: [0; 32],
         };
-        Round { id, job: Arc::new(job), hard_nonces: HardNonces { first: 1000 + id as u32, count: 1 } }
+        Round { id, job: Arc::new(job), hard_nonces: HardNonces { first: 1000 * id as u32, count: 20 } }
+    }
+
+    #[test]
+    fn teams_suit_the_caches() {
+        let cache = |processors: std::ops::Range<usize>, mib: usize| CacheGroup {
+            processors: processors.collect(),
+            bytes: Some(mib << 20),
+        };
+        let shape = |plans: Vec<TeamPlan>| -> Vec<(usize, usize)> {
+            plans.iter().map(|team| (team.members, team.rounds)).collect()
+        };
+        assert_eq!(shape(plan(2, None, &[cache(0..2, 32)])), [(1, 1), (1, 1)], "both tables fit");
+        assert_eq!(shape(plan(8, None, &[cache(0..8, 32)])), [(8, 3)]);
+        assert_eq!(shape(plan(8, None, &[cache(0..8, 8)])), [(8, 2)], "two at least, to fill the gaps");
+        let two = [cache(0..8, 32), cache(8..16, 32)];
+        assert_eq!(shape(plan(16, None, &two)), [(8, 3), (8, 3)]);
+        assert_eq!(shape(plan(9, None, &two)), [(8, 3), (1, 1)]);
+        assert_eq!(shape(plan(5, Some(2), &two)), [(2, 2), (2, 2), (1, 1)], "as the user says");
+        assert_eq!(shape(plan(3, None, &[cache(0..2, 32)])), [(1, 1); 3], "more threads than processors");
+        let bound = plan(16, None, &two)[1].processors.clone().expect("bound");
+        assert_eq!(bound.iter().map(|core| core.id).collect::<Vec<_>>(), (8..16).collect::<Vec<_>>());
+        assert_eq!(plan(2, None, &[cache(0..2, 32)])[0].processors, None, "free with a single cache");
+    }
+
+    #[test]
+    fn a_round_has_the_same_announcements_whether_table_2_is_made_on_demand_or_not() {
+        for (difficulty, members) in [(2, 1), (4, 2), (8, 1), (8, 3)] {
+            let round = Round { hard_nonces: HardNonces { first: 4711, count: 1 }, ..round(1, difficulty) };
+            let team = Team::new(0, members, Kernel::detect(), None).expect("threads");
+            let found = Mutex::new(Vec::new());
+            let collect = |announcements| lock(&found).extend(announcements);
+            let (mut memory, go_on) = (Memory::default(), AtomicBool::new(false));
+            assert!(mine::mine(&team, &round, &mut memory, &go_on, &Progress::default(), &collect));
+            let mut found = found.into_inner().expect("nobody panicked");
+            found.sort_by_key(Announcement::soft_nonce);
+
+            let header = round.job.header(4711);
+            let expected = kernels::round::mine_round(
+                &header,
+                &round.job.parent_hash.0,
+                &mut *Kernel::Portable.passes(),
+                0..header.work_bits.soft_nonce_max() + 1,
+                &mut kernels::round::RoundMemory::default(),
+            );
+            assert_eq!(found, expected.expect("it can be mined"), "difficulty {difficulty}");
+        }
     }
 
     #[test]
@@ -296,7 +435,8 @@ mod tests {
         }
         let counters = backend.counters();
         assert_eq!((counters.found, counters.rounds), (last_total, 2));
-        assert_eq!((counters.hashes, counters.items), (2 * 1024, 4 * 8192));
+        assert_eq!(counters.hashes, 2 * 1024);
+        assert!((2 * 8192..4 * 8192).contains(&counters.items), "table 2 is made on demand");
         assert!((800..1300).contains(&found.len()), "{} announcements in two rounds", found.len());
         let mut validator = Validator::new();
         for one in found.iter().step_by(40) {
