@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use clap::Parser;
-use kernels::item::TABLE_ITEMS;
+use kernels::item::{Columns, TABLE_ITEMS};
 use kernels::round::{self, RoundMemory};
 use kernels::{
     Announcement, Hash32, Hash64, Header, Item, Kernel, MerkleTree, Passes, Program, Table, TableProgram,
@@ -141,6 +141,24 @@ impl Miner {
             (Self::Peer(peer), Prepared::Peer(table)) => peer.make_items(table, items, out),
             (Self::Kernel(_, passes), Prepared::Kernel(table)) => passes.make_items(table, items, out),
             _ => unreachable!("a table is used by the kind of miner that prepared it"),
+        }
+    }
+
+    fn make_table(&mut self, table: &Prepared, out: &mut [Item]) {
+        match (self, table) {
+            (Self::Kernel(_, passes), Prepared::Kernel(table)) => {
+                passes.make_columns(table, Columns::of(out))
+            }
+            (peer, table) => peer.make_items(table, 0..TABLE_ITEMS as u32, out),
+        }
+    }
+
+    fn hash_table(&mut self, table: &Prepared, leaves: &mut [Hash64]) {
+        match (self, table) {
+            (Self::Kernel(_, passes), Prepared::Kernel(table)) => {
+                passes.hash_columns(table, Columns::of(leaves))
+            }
+            (peer, table) => peer.hash_items(table, 0..TABLE_ITEMS as u32, leaves),
         }
     }
 
@@ -330,10 +348,9 @@ fn time_tables(report: &mut Report, miners: &mut [Miner]) {
     let mut tree = MerkleTree::new();
     let series = alternate(report.turns(11), miners, |turn, miner| {
         let table = miner.prepare(&expanded(1000 + turn as u32));
-        let all = 0..TABLE_ITEMS as u32;
         vec![
-            seconds(|| miner.make_items(&table, all.clone(), &mut table2)),
-            seconds(|| miner.hash_items(&table, all.clone(), tree.leaves_mut())),
+            seconds(|| miner.make_table(&table, &mut table2)),
+            seconds(|| miner.hash_table(&table, tree.leaves_mut())),
             seconds(|| miner.build_tree(&mut tree)),
         ]
     });
