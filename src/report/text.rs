@@ -55,11 +55,11 @@ fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
     let time = status.now.as_secs_f64().max(1e-3);
     writeln!(
         out,
-        "\nmined {:.1} s: {found} announcements, {:.1} ann/s, {}, highest {}",
-        time,
+        "\nmined {time:.1} s: {found} announcements, {:.1} ann/s, {}{}",
         found as f64 / time,
         scaled(status.work / time),
-        scaled(status.highest),
+        // There is none before the first window is over.
+        if status.highest > 0.0 { format!(", highest {}", scaled(status.highest)) } else { String::new() },
     )?;
     for (name, counters) in &status.backends {
         writeln!(
@@ -88,7 +88,7 @@ fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
         if pool.told_late > 0 {
             writeln!(
                 out,
-                "  {} of the accepted were handed in twice, since the first time was never answered",
+                "  {} of the accepted were handed in more than once, since they were not answered at first",
                 pool.told_late
             )?;
         }
