@@ -10,10 +10,11 @@
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
 //! | [`report`] | counters | status lines |
 //! | [`local_pool`] | the other side of the wire | |
+//! | [`verify`] | files of announcements | verdicts |
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
-//! together in [`miner`]. `local_pool` knows nothing of the miner, only [`protocol`].
+//! together in [`miner`]; [`cli`] is what the user types. `local_pool` knows nothing of the miner, only [`protocol`].
 
 pub mod backend;
 pub mod cli;

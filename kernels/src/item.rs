@@ -142,7 +142,7 @@ impl TableProgram {
     /// # Errors
     /// If the seed's program is invalid; then the hard nonce is unusable.
     pub fn new(seed: &Hash64) -> Result<Self, InvalidProgram> {
-        let (program_seed, item_seed) = crate::round::halves(seed);
+        let (program_seed, item_seed) = crate::primitives::halves(seed);
         Ok(Self::from_parts(Program::generate(program_seed)?, *item_seed))
     }
 

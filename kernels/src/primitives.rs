@@ -63,6 +63,17 @@ pub(crate) fn expand_starts(seed: &Hash32, first: u32, starts: &mut [[u8; 64]]) 
     }
 }
 
+/// Both halves of a 64-byte hash.
+pub(crate) fn halves(hash: &Hash64) -> (&Hash32, &Hash32) {
+    let (halves, _) = hash.as_chunks();
+    (&halves[0], &halves[1])
+}
+
+/// The half that a search's states are initialised with.
+pub(crate) fn first_half(hash: &Hash64) -> &Hash32 {
+    halves(hash).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

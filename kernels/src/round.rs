@@ -32,16 +32,6 @@ pub(crate) fn ann_hash1_of(header: &[u8; Header::LEN], root: &Hash64) -> Hash64 
     b64(&[header, root])
 }
 
-/// Both halves of a 64-byte hash.
-pub(crate) fn halves(hash: &Hash64) -> (&Hash32, &Hash32) {
-    let (halves, _) = hash.as_chunks();
-    (&halves[0], &halves[1])
-}
-
-pub(crate) fn first_half(hash: &Hash64) -> &Hash32 {
-    halves(hash).0
-}
-
 /// The finished, masked announcement of a winner (spec §9). `tree` is table 1's.
 pub fn build_announcement(header: &Header, tree: &MerkleTree, winner: &Winner) -> Announcement {
     let mut bytes = [0; Announcement::LEN];

@@ -9,7 +9,7 @@ use crate::Hash64;
 use crate::item::{Columns, Item, TableProgram};
 use crate::kernel::{Passes, Winner, check};
 use crate::portable::State;
-use crate::round::first_half;
+use crate::primitives::first_half;
 use crate::search::SearchState;
 use crate::work::Target;
 

@@ -14,7 +14,7 @@ use super::poly1305::{self, HEAD_BLOCKS, Message};
 use crate::item::Item;
 use crate::kernel::Winner;
 use crate::portable::State;
-use crate::round::first_half;
+use crate::primitives::first_half;
 use crate::search::{ROUNDS, SearchState};
 use crate::work::Target;
 use crate::{Hash32, Hash64};

@@ -10,9 +10,9 @@ use crate::announcement::MERKLE_DEPTH;
 use crate::item::{Item, TableProgram};
 use crate::merkle::root_of_branch;
 use crate::portable::{Interpreter, State, hash_soft_nonce, make_item};
-use crate::primitives::b64;
+use crate::primitives::{b64, first_half};
 use crate::program::InvalidProgram;
-use crate::round::{ann_hash0_of, ann_hash1_of, apply_mask, first_half, table2_seed};
+use crate::round::{ann_hash0_of, ann_hash1_of, apply_mask, table2_seed};
 use crate::{Announcement, Hash32, Hash64, Header, Kernel, Winner, WorkBits};
 
 /// Why a validator refuses an announcement. The order is that in which failures are looked for, apart from
