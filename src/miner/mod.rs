@@ -290,7 +290,8 @@ impl Loop {
             Message::Backend(BackendEvent::Failed { backend, error }) => self.lose_backend(backend, &error),
             Message::Fetched { request, result } => self.pools(pool::Event::Fetched { request, result }),
             Message::Answered { request, outcome } => {
-                self.upload(upload::Event::Answered { request, outcome })
+                tracing::debug!("post {request}: {outcome}");
+                self.upload(upload::Event::Answered { request, outcome });
             }
             Message::Checked { check, verdicts } => self.upload(upload::Event::Checked { check, verdicts }),
             Message::Stop => self.asked_to_stop(),
