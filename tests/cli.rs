@@ -175,6 +175,22 @@ fn output_that_nobody_reads_holds_up_neither_mining_nor_leaving() {
 }
 
 #[test]
+fn a_pool_whose_statistics_nobody_reads_still_ends_when_asked() {
+    let mut command = pktmine(&["pool", "--listen", "127.0.0.1:0", "--json", "--interval", "1ms"]);
+    let child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    // Far more than a pipe holds.
+    thread::sleep(Duration::from_secs(2));
+    signal(&child.0, "TERM");
+    let mut child = child;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while child.0.try_wait().expect("it is our child").is_none() {
+        assert!(Instant::now() < deadline, "it does not leave");
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(child.0.wait().expect("it has ended").code(), Some(0));
+}
+
+#[test]
 fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str| {
@@ -185,6 +201,7 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
     let unknown_key = file("unknown.json", r#"{"pools": ["http://127.0.0.1:1"], "colour": 3}"#);
     let negative = file("negative.json", r#"{"mine_old_anns": -7}"#);
     let no_time = file("no_time.json", r#"{"upload_timeout": 0}"#);
+    let with_pool = file("pool.json", r#"{"pools": ["http://127.0.0.1:1"], "payment_addr": "me"}"#);
     let not_json = file("not.json", "pools = 3");
     for (arguments, expected) in [
         (vec!["ann", "http://127.0.0.1:1"], "who is to be paid?"),
@@ -197,6 +214,8 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["ann", "--difficulty", "2", "-p", "me", "http://127.0.0.1:1"], "cannot be used with"),
         (vec!["ann", "-c", &unknown_key], "unknown field `colour`"),
         (vec!["ann", "-c", &not_json], "it is not JSON"),
+        (vec!["ann", "-c", &with_pool, "--difficulty", "7"], "the pool in the settings file decides"),
+        (vec!["ann", "--difficulty", "0"], "0 is not in 2.."),
         (vec!["ann", "-c", &negative], "mine_old_anns in the settings file is -7"),
         (vec!["ann", "-c", &no_time], "upload_timeout in the settings file is 0"),
         (vec!["ann", "-c", "/nonexistent.json"], "/nonexistent.json: it cannot be read"),

@@ -1,9 +1,9 @@
 //! Backends: what turns rounds into announcements, on one kind of device.
 //!
 //! A backend is handed rounds and holds several at a time, as many as [`BackendInfo::capacity`] says: some that it
-//! works on and some that wait, so that a device never waits for the scheduler. A CPU backend works on one round
-//! a thread; a GPU takes its rounds in batches. What it has to say, it says as [`BackendEvent`]s, from threads of
-//! its own.
+//! works on and some that wait, so that a device never waits for the scheduler. A CPU backend has teams of threads
+//! that share rounds; a GPU takes its rounds in batches. What it has to say, it says as [`BackendEvent`]s, from
+//! threads of its own.
 
 pub mod cpu;
 mod self_test;

@@ -92,7 +92,7 @@ pub struct Arguments {
     interval: Duration,
 
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
-    #[arg(long, value_name = "N", conflicts_with = "pools")]
+    #[arg(long, value_name = "N", conflicts_with = "pools", value_parser = clap::value_parser!(u64).range(2..))]
     difficulty: Option<u64>,
 
     /// Time between two blocks of the miner's own pool (without a pool URL only) [default: 60s]
@@ -154,9 +154,8 @@ impl ConfigFile {
     fn read(path: &PathBuf) -> anyhow::Result<Self> {
         let wrong = |what: String| UsageError(format!("the settings file {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("it cannot be read ({e})")))?;
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| wrong(format!("it is not JSON ({e})")))?;
-        Ok(serde_json::from_value(json).map_err(|e| wrong(e.to_string()))?)
+        Ok(serde_json::from_str(&text)
+            .map_err(|e| wrong(if e.is_data() { e.to_string() } else { format!("it is not JSON ({e})") }))?)
     }
 
     fn mine_old(&self) -> Result<Option<u32>, UsageError> {
@@ -194,6 +193,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         );
     }
     let urls = named.iter().map(|text| pool_url(text)).collect::<Result<Vec<_>, _>>()?;
+
+    if !urls.is_empty() && (arguments.difficulty.is_some() || arguments.block_time.is_some()) {
+        let what = "--difficulty and --block-time are for the miner's own pool: the pool in the settings file decides";
+        return Err(UsageError(what.into()).into());
+    }
 
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;

@@ -1,21 +1,22 @@
 //! `pktmine pool`: run a pool on this machine.
 
 use std::{
-    io::{self, Write},
     net::SocketAddr,
     num::NonZero,
     sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use clap::Args;
 use kernels::WorkBits;
+use serde_json::json;
 
 use super::{Exit, UsageError, parse_duration, parse_period};
 use crate::{
     local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
     protocol::{WINDOW, difficulty_shown},
-    report::scaled,
+    report::{Output, OutputError, PATIENCE, scaled},
     shutdown,
 };
 
@@ -42,7 +43,7 @@ pub struct Arguments {
     seed: u64,
 
     /// Difficulty of announcements: the easiest work bits that reach it [default: work bits 0x20020000]
-    #[arg(long, value_name = "N", conflicts_with = "work_bits")]
+    #[arg(long, value_name = "N", conflicts_with = "work_bits", value_parser = clap::value_parser!(u64).range(2..))]
     difficulty: Option<u64>,
 
     /// Work bits of announcements, in hexadecimal (0x20020000) or decimal
@@ -137,9 +138,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let (signal, signals) = mpsc::channel();
     shutdown::on_signal(move || {
         let _ = signal.send(());
-    })?;
+    })
+    .context("cannot catch Ctrl-C")?;
+    let output = Output::start(anstream::stdout()).context("cannot start a thread")?;
     let started = Instant::now();
-    let mut exit = Exit::Done;
     loop {
         let left = arguments.duration.map(|duration| duration.saturating_sub(started.elapsed()));
         let wait = left.map_or(arguments.interval, |left| left.min(arguments.interval));
@@ -147,35 +149,28 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             Err(RecvTimeoutError::Timeout) => left.is_some_and(|left| left <= wait),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         };
-        if let Err(error) = write(&pool.stats(), arguments.json) {
-            // Whoever read the statistics has gone: the pool is of no more use to them.
-            if error.kind() != io::ErrorKind::BrokenPipe {
-                tracing::error!("cannot write statistics: {error}");
-                exit = Exit::Failed;
-            }
-            break;
-        }
-        if over {
+        output.write(statistics(&pool.stats(), arguments.json));
+        // Whoever read the statistics has gone: the pool is of no more use to them.
+        if over || output.failure().is_some() {
             break;
         }
     }
     pool.shutdown();
-    Ok(exit)
+    match output.finish(PATIENCE) {
+        Err(error @ OutputError::Failed(_)) => Err(error.into()),
+        Ok(()) | Err(OutputError::Closed | OutputError::Stalled(_)) => Ok(Exit::Done),
+    }
 }
 
 /// A line of statistics.
-fn write(stats: &Stats, as_json: bool) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
+fn statistics(stats: &Stats, as_json: bool) -> String {
     if as_json {
-        serde_json::to_writer(&mut out, stats).map_err(io::Error::from)?;
-        writeln!(out)?;
-        return out.flush();
+        return format!("{}\n", json!(stats));
     }
     let total = &stats.total;
     let refused: u64 = total.refused.values().map(|refused| refused.announcements).sum();
-    writeln!(
-        out,
-        "block {}  {}  {:.0} ann/s  accepted {}, duplicates {}, refused {refused}  queue {}  {} connections",
+    format!(
+        "block {}  {}  {:.0} ann/s  accepted {}, duplicates {}, refused {refused}  queue {}  {} connections\n",
         stats.tip_height,
         scaled(total.encryptions_per_second.ten_seconds),
         total.announcements_per_second.ten_seconds,
@@ -183,8 +178,7 @@ fn write(stats: &Stats, as_json: bool) -> io::Result<()> {
         total.duplicates,
         stats.queued,
         stats.connections,
-    )?;
-    out.flush()
+    )
 }
 
 /// Reads work bits in hexadecimal or decimal.

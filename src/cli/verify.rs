@@ -28,7 +28,7 @@ pub struct Arguments {
     files: Vec<PathBuf>,
 
     /// Hash of the parent block, as block explorers show it
-    #[arg(long, value_name = "HASH", required_unless_present = "pool")]
+    #[arg(long, value_name = "HASH")]
     parent: Option<BlockHash>,
 
     /// Ask this pool for the parent blocks

@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,7 @@ use crate::{
     backend::{Backend, BackendEvent, Counters, Sink, cpu},
     pool::{self, Fetcher, Pools},
     protocol::difficulty_shown,
-    report::{Format, Output, OutputError, Phase, Reporter, Status},
+    report::{Format, Output, OutputError, PATIENCE, Phase, Reporter, Status},
     scheduler::{self, CancelPolicy, Scheduler},
     upload::{self, Ledger, Uploader},
     values::{BackendId, Moment, PoolId},
@@ -41,9 +42,6 @@ const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How long a backend may take to stop its rounds before the miner goes on without waiting for it.
 const STOP: Duration = Duration::from_secs(2);
-
-/// How long the totals may take to be written.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Messages handled before the clock is looked at again.
 const MESSAGES_AT_ONCE: usize = 1000;
@@ -176,6 +174,8 @@ struct Loop {
     stage: Stage,
     next_status: Moment,
     next_sample: Moment,
+    /// When there was the first job, and when mining was stopped.
+    mined: (Option<Moment>, Option<Moment>),
     /// How often it was asked to stop.
     stops: u32,
     output: Option<Output>,
@@ -231,6 +231,7 @@ impl Loop {
             stage: Stage::Mining,
             next_status: settings.interval,
             next_sample: Moment::ZERO,
+            mined: (None, None),
             stops: 0,
             output,
             output_lost: false,
@@ -317,7 +318,9 @@ impl Loop {
     /// Stops mining; what was found is handed in still.
     fn stop(&mut self) {
         if self.stage == Stage::Mining {
-            self.stage = Stage::Stopping(self.now() + STOP);
+            let now = self.now();
+            self.mined.1 = Some(now);
+            self.stage = Stage::Stopping(now + STOP);
             self.schedule(scheduler::Event::Pause);
         }
     }
@@ -382,7 +385,9 @@ impl Loop {
             Stage::Done => Phase::Done,
         };
         let job = self.scheduler.job().map(|job| &**job);
-        self.reporter.status(self.now(), phase, job, backends, self.uploader.snapshot())
+        let now = self.now();
+        let (first, last) = (self.mined.0.unwrap_or(now), self.mined.1.unwrap_or(now));
+        self.reporter.status(now, last.saturating_sub(first), phase, job, backends, self.uploader.snapshot())
     }
 
     fn report(&mut self) {
@@ -391,11 +396,11 @@ impl Loop {
             return;
         }
         self.next_sample = now + SAMPLE;
-        let status = self.status();
+        let mut status = self.status();
         self.reporter.sample(&status);
         if now >= self.next_status {
             self.next_status = now + self.settings.interval;
-            let status = self.status();
+            self.reporter.refresh(&mut status);
             if let (Some(output), Some(text)) = (&self.output, self.reporter.status_text(&status)) {
                 output.write(text);
             }
@@ -438,6 +443,8 @@ impl Loop {
                         difficulty_shown(job.work_bits),
                         job.work_bits
                     );
+                    let now = self.now();
+                    self.mined.0.get_or_insert(now);
                     self.schedule(scheduler::Event::Mine(job));
                 }
                 pool::Effect::Note(notice) => notice.log(),
@@ -513,8 +520,10 @@ impl Loop {
         let Some(lost) = slot.backend.take() else { return };
         slot.counters = lost.counters();
         tracing::error!("backend {} is stopped for good: {error}", slot.name);
-        // Dropping waits for the backend's threads, which may hang: that is not to hold up the loop.
-        self.shell.drop_elsewhere(lost);
+        // Dropping waits for the backend's threads, which may hang: that is not to hold up anything else.
+        if let Err(error) = thread::Builder::new().name("stop".into()).spawn(move || drop(lost)) {
+            tracing::error!("no thread to stop {} in: {error}", slot.name);
+        }
         self.schedule(scheduler::Event::Failed { backend });
     }
 }
@@ -573,9 +582,5 @@ impl Shell {
             let verdicts = validator.validate_batch(&announcements);
             let _ = sender.send(Message::Checked { check: check.check, verdicts });
         });
-    }
-
-    fn drop_elsewhere(&self, backend: Box<dyn Backend>) {
-        self.fetches.run(move || drop(backend));
     }
 }

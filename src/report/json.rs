@@ -44,6 +44,7 @@ fn object(event: &str, status: &Status) -> Value {
         "event": event,
         "time": SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, seconds),
         "uptime": seconds(status.now),
+        "mined": seconds(status.mined),
         "phase": match status.phase {
             Phase::Mining => "mining",
             Phase::Draining => "draining",

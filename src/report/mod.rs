@@ -7,7 +7,7 @@ mod text;
 
 use std::time::Duration;
 
-pub use output::{Output, OutputError};
+pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
 pub use text::scaled;
 
@@ -53,6 +53,8 @@ pub struct Status {
     pub ledger: Ledger,
     /// Rates over [`WINDOWS`].
     pub rates: [Rate; 3],
+    /// For how long there was something to mine so far, without the time in which the last is handed in.
+    pub mined: Duration,
     /// The highest rate over the shortest window, in e/s.
     pub highest: f64,
     /// The sum of the difficulties of all announcements found.
@@ -101,6 +103,7 @@ impl Reporter {
     pub fn status(
         &self,
         now: Moment,
+        mined: Duration,
         phase: Phase,
         job: Option<&Job>,
         backends: Vec<(String, Counters)>,
@@ -108,6 +111,7 @@ impl Reporter {
     ) -> Status {
         Status {
             now,
+            mined,
             phase,
             job: job.cloned(),
             backends,
@@ -116,6 +120,12 @@ impl Reporter {
             highest: self.rates.highest(),
             work: self.work,
         }
+    }
+
+    /// Brings a state's rates up to the newest sample.
+    pub fn refresh(&self, status: &mut Status) {
+        status.rates = WINDOWS.map(|window| self.rates.over(window));
+        status.highest = self.rates.highest();
     }
 
     /// A status line, or several; nothing without a format.

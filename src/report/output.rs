@@ -15,6 +15,9 @@ use std::{
 /// is worth nothing, and the next one has the same counters.
 const WAITING: usize = 16;
 
+/// How long the last texts may take to be written.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
 /// What is wrong with stdout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {

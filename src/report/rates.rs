@@ -90,7 +90,7 @@ impl Rates {
         }
     }
 
-    /// The rate since measuring began, as long as that is not longer ago than the longest window.
+    /// The highest rate over the shortest window so far, in e/s; zero before that window was first over.
     pub fn highest(&self) -> f64 {
         self.highest
     }

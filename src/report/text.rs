@@ -15,7 +15,7 @@ const RATE: Style = Style::new().bold();
 pub const LEGEND: &str = "columns: e/s and announcements/s over 10 s/60 s/15 min, upload, announcements \
                           accepted/duplicate/rejected/stale/overflow/unknown";
 
-/// One line, at most 80 columns wide for rates and counts of a desktop machine.
+/// One line, 80 columns wide while the counts are small.
 pub fn status(status: &Status) -> String {
     let mut out = String::new();
     write_status(&mut out, status).expect("a string takes everything");
@@ -52,7 +52,7 @@ pub fn totals(status: &Status) -> String {
 
 fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
     let found: u64 = status.ledger.found_by.iter().sum();
-    let time = status.now.as_secs_f64().max(1e-3);
+    let time = status.mined.as_secs_f64().max(1e-3);
     writeln!(
         out,
         "\nmined {time:.1} s: {found} announcements, {:.1} ann/s, {}{}",
@@ -165,7 +165,8 @@ mod tests {
         let rate =
             |e: f64| Rate { e_per_s: e, anns_per_s: e / 128.0, hashes_per_s: 0.0, upload_mbit_per_s: 2.31 };
         Status {
-            now: std::time::Duration::from_secs(60),
+            now: std::time::Duration::from_secs(65),
+            mined: std::time::Duration::from_secs(60),
             phase: Phase::Done,
             job: None,
             backends: vec![("cpu".into(), crate::backend::Counters { found: 2810, ..Default::default() })],

@@ -2,7 +2,7 @@
 //!
 //! # Teams
 //!
-//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash. One round per thread is simplest and wastes
+//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash (the first of four is the same for all). One round per thread is simplest and wastes
 //! nothing, and is what happens as long as the tables of all threads fit into their last-level cache. On a processor
 //! with eight cores and 32 MiB they do not: most reads would go to memory. There the threads of a cache are one team, which has
 //! only as many rounds in work as fit, two at least: members who find nothing to do in one round (the last chunks of a pass,
@@ -20,8 +20,8 @@
 //!
 //! Memory: 9 MiB per round in work (table and tree; 4 MiB more at difficulties where table 2 is made on demand), and what a kernel needs per thread, less than 2 MiB.
 //!
-//! Where there are several caches, each thread is bound to a processor: a thread that the system moves to another
-//! cache would leave its tables behind. With a single cache the system may place threads as it likes.
+//! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
+//! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
 mod choose;
 mod mine;
@@ -186,11 +186,18 @@ fn plan(threads: usize, team: Option<usize>, groups: &[CacheGroup]) -> Vec<TeamP
     }
     let mut plans = Vec::new();
     let mut left = threads;
+    let bind = groups.len() > 1 && threads == processors;
+    let mut processors = processors;
     for group in groups {
-        let members = group.processors.len().min(left);
+        // Fewer threads than processors are spread over the caches.
+        let members = (left * group.processors.len()).div_ceil(processors);
         left -= members;
+        processors -= group.processors.len();
+        if members == 0 {
+            continue;
+        }
         let bound = group.processors.iter().take(members).map(|&id| core_affinity::CoreId { id });
-        let bound: Option<Vec<_>> = (groups.len() > 1).then(|| bound.collect());
+        let bound: Option<Vec<_>> = bind.then(|| bound.collect());
         // A quarter of the cache is left for everything else.
         let fitting = group.bytes.map_or(2, |bytes| bytes / 4 * 3 / ROUND_BYTES);
         if fitting >= members {
@@ -384,7 +391,9 @@ mod tests {
         assert_eq!(shape(plan(8, None, &[cache(0..8, 8)])), [(8, 2)], "two at least, to fill the gaps");
         let two = [cache(0..8, 32), cache(8..16, 32)];
         assert_eq!(shape(plan(16, None, &two)), [(8, 3), (8, 3)]);
-        assert_eq!(shape(plan(9, None, &two)), [(8, 3), (1, 1)]);
+        assert_eq!(shape(plan(9, None, &two)), [(5, 3), (4, 3)], "spread over the caches");
+        assert_eq!(shape(plan(1, None, &two)), [(1, 1)]);
+        assert_eq!(plan(9, None, &two)[0].processors, None, "free where the system has a choice");
         assert_eq!(shape(plan(5, Some(2), &two)), [(2, 2), (2, 2), (1, 1)], "as the user says");
         assert_eq!(shape(plan(3, None, &[cache(0..2, 32)])), [(1, 1); 3], "more threads than processors");
         let bound = plan(16, None, &two)[1].processors.clone().expect("bound");
