@@ -6,6 +6,7 @@
 //! threads of its own.
 
 pub mod cpu;
+mod gpu;
 mod self_test;
 
 use std::sync::Arc;
