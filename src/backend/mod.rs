@@ -5,6 +5,7 @@
 //! that share rounds; a GPU takes its rounds in batches. What it has to say, it says as [`BackendEvent`]s, from
 //! threads of its own.
 
+pub mod choose;
 pub mod cpu;
 mod self_test;
 

@@ -6,22 +6,19 @@ use std::sync::{
 };
 
 use kernels::{
-    Announcement, Columns, Hash64, Item, Passes, SearchState, Table, TableProgram, Target, Winner,
+    Announcement, Columns, Hash64, Item, MerkleTree, Passes, SearchState, Table, TableProgram, Target,
+    Winner,
     announcement::MERKLE_DEPTH,
     item::TABLE_ITEMS,
     round::{RoundMemory, ann_hash1, build_announcement, table2_seed},
     search::ROUNDS,
 };
 
-use super::{choose::choose, team::Team};
-use crate::values::Round;
-
-/// Columns in a chunk of a table: what the kernels run at one time. Some 1 ms with AVX2 for 293 items, 10 with the
-/// portable kernel.
-const COLUMNS: u32 = 64;
-
-/// Soft nonces in a chunk of the search: some 0.4 ms with AVX2, 2 with the portable kernel.
-const NONCES: u32 = 128;
+use super::team::Team;
+use crate::{
+    backend::choose::{Choice, Choices},
+    values::Round,
+};
 
 /// Parents in a chunk of a level of the Merkle tree.
 const PARENTS: usize = 512;
@@ -34,6 +31,10 @@ const DIVIDED_LEVELS: usize = 2;
 /// With more, nearly all items are read in the end.
 const ON_DEMAND: u32 = 2048;
 
+/// Soft nonces whose states are kept at a time when table 2 is made on demand: 2 MiB. The more, the fewer times a column
+/// is run.
+const STATES: usize = 1024;
+
 /// What has been done since the start, by all teams.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -41,6 +42,13 @@ pub struct Progress {
     pub items: AtomicU64,
     /// Soft nonces hashed.
     pub hashes: AtomicU64,
+}
+
+/// A round whose table 1 was made and stays.
+struct Rooted {
+    choice: Choice,
+    ann_hash1: Hash64,
+    table2: TableProgram,
 }
 
 /// What a search is about.
@@ -55,7 +63,7 @@ struct Search<'a> {
 /// The round ends before its time: it was cancelled, or its programs cannot be run.
 struct Ended;
 
-/// What a round needs room for, to be used over and over: 9 MiB, and 4 MiB more once it was mined on demand.
+/// What a round needs room for, to be used over and over: 9 MiB, and 2 MiB more once it was mined on demand.
 #[derive(Default)]
 pub struct Memory {
     tables: RoundMemory,
@@ -85,29 +93,11 @@ struct Work<'a> {
 impl Work<'_> {
     fn mine(&self, memory: &mut Memory, found: &(dyn Fn(Vec<Announcement>) + Sync)) -> Result<(), Ended> {
         let Memory { tables: RoundMemory { table2, tree }, states } = memory;
-        let choice = choose(self.round).ok_or(Ended)?;
-
-        self.each(Columns::of(tree.leaves_mut()).chunks(COLUMNS), |passes, leaves| {
-            self.count_items(&leaves);
-            passes.hash_columns(&choice.table1, leaves);
-        })?;
-        for level in 1..=DIVIDED_LEVELS {
-            let (children, parents) = tree.level_mut(level);
-            let pairs = children.chunks(2 * PARENTS).zip(parents.chunks_mut(PARENTS));
-            self.each(pairs, |passes, (children, parents)| passes.hash_pairs(children, parents))?;
-        }
-        self.each(std::iter::once(&mut *tree), |passes, tree| {
-            for level in DIVIDED_LEVELS + 1..=MERKLE_DEPTH {
-                let (children, parents) = tree.level_mut(level);
-                passes.hash_pairs(children, parents);
-            }
-        })?;
-
-        let table2_program = runnable(&table2_seed(tree.root(), &choice.ann_hash0)).ok_or(Ended)?;
+        let Rooted { choice, ann_hash1, table2: table2_program } = self.choose_and_build(tree)?;
         let search = Search {
-            ann_hash1: ann_hash1(&choice.header, tree.root()),
+            ann_hash1,
             target: self.round.job.work_bits.target(),
-            end: self.round.job.work_bits.soft_nonce_max() + 1,
+            end: self.soft_nonces(),
             found: &|winners: &[Winner]| {
                 if !winners.is_empty() {
                     let build = |winner| build_announcement(&choice.header, tree, winner);
@@ -122,6 +112,48 @@ impl Work<'_> {
         }
     }
 
+    /// Makes table 1's tree of one hard nonce after the other, until the rest of the round is worth it.
+    fn choose_and_build(&self, tree: &mut MerkleTree) -> Result<Rooted, Ended> {
+        let soft_nonces = self.soft_nonces();
+        let costs = &self.team.tuning.costs;
+        // Where table 2 is made on demand, rounds differ by less than a table 1 costs.
+        let reservation =
+            if soft_nonces <= ON_DEMAND { f64::INFINITY } else { costs.reservation(soft_nonces) };
+        let mut choices = Choices::new(self.round, self.team.tuning.price);
+        while let Some(choice) = choices.next() {
+            self.build_tree(&choice.table1, tree)?;
+            let ann_hash1 = ann_hash1(&choice.header, tree.root());
+            let Some(table2) = runnable(&table2_seed(tree.root(), &choice.ann_hash0)) else { continue };
+            let rest = costs.rest(&ann_hash1, table2.program(), soft_nonces);
+            if rest <= reservation || choices.is_empty() {
+                return Ok(Rooted { choice, ann_hash1, table2 });
+            }
+        }
+        Err(Ended)
+    }
+
+    fn soft_nonces(&self) -> u32 {
+        self.round.job.work_bits.soft_nonce_max() + 1
+    }
+
+    fn build_tree(&self, table1: &TableProgram, tree: &mut MerkleTree) -> Result<(), Ended> {
+        self.each(Columns::of(tree.leaves_mut()).chunks(self.team.tuning.columns), |passes, leaves| {
+            self.count_items(&leaves);
+            passes.hash_columns(table1, leaves);
+        })?;
+        for level in 1..=DIVIDED_LEVELS {
+            let (children, parents) = tree.level_mut(level);
+            let pairs = children.chunks(2 * PARENTS).zip(parents.chunks_mut(PARENTS));
+            self.each(pairs, |passes, (children, parents)| passes.hash_pairs(children, parents))?;
+        }
+        self.each(std::iter::once(tree), |passes, tree| {
+            for level in DIVIDED_LEVELS + 1..=MERKLE_DEPTH {
+                let (children, parents) = tree.level_mut(level);
+                passes.hash_pairs(children, parents);
+            }
+        })
+    }
+
     /// Makes all of table 2, then searches it.
     fn search_all(
         &self,
@@ -129,12 +161,13 @@ impl Work<'_> {
         table2_program: &TableProgram,
         table2: &mut Table,
     ) -> Result<(), Ended> {
-        self.each(Columns::of(table2).chunks(COLUMNS), |passes, items| {
+        self.each(Columns::of(table2).chunks(self.team.tuning.columns), |passes, items| {
             self.count_items(&items);
             passes.make_columns(table2_program, items);
         })?;
-        let nonces = (0..search.end).step_by(NONCES as usize);
-        self.each(nonces.map(|first| first..search.end.min(first + NONCES)), |passes, nonces| {
+        let chunk = self.team.tuning.nonces;
+        let nonces = (0..search.end).step_by(chunk as usize);
+        self.each(nonces.map(|first| first..search.end.min(first + chunk)), |passes, nonces| {
             self.progress.hashes.fetch_add(nonces.len() as u64, Ordering::Relaxed);
             let mut winners = Vec::new();
             passes.search(table2, &search.ann_hash1, &search.target, nonces, &mut winners);
@@ -142,7 +175,7 @@ impl Work<'_> {
         })
     }
 
-    /// Searches step by step with all soft nonces at once, and makes the items that the next step reads before it.
+    /// Searches step by step with many soft nonces at once, and makes the items that the next step reads before it.
     fn search_on_demand(
         &self,
         search: &Search,
@@ -151,14 +184,31 @@ impl Work<'_> {
         states: &mut Vec<SearchState>,
     ) -> Result<(), Ended> {
         let nonces: Vec<u32> = (0..search.end).collect();
-        states.resize_with(nonces.len(), SearchState::new);
-        let chunk = NONCES as usize;
+        let mut made = vec![false; TABLE_ITEMS];
+        states.resize_with(STATES, SearchState::new);
+        for nonces in nonces.chunks(STATES) {
+            let states = &mut states[..nonces.len()];
+            self.search_states(search, table2_program, table2, &mut made, nonces, states)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the states of some soft nonces from their start to their end.
+    fn search_states(
+        &self,
+        search: &Search,
+        table2_program: &TableProgram,
+        table2: &mut Table,
+        made: &mut [bool],
+        nonces: &[u32],
+        states: &mut [SearchState],
+    ) -> Result<(), Ended> {
+        let chunk = self.team.tuning.nonces as usize;
         self.each(nonces.chunks(chunk).zip(states.chunks_mut(chunk)), |passes, (nonces, states)| {
             passes.init_states(&search.ann_hash1, nonces, states);
         })?;
-        let mut made = vec![false; TABLE_ITEMS];
         for _ in 0..ROUNDS {
-            self.make_missing(states, table2_program, table2, &mut made)?;
+            self.make_missing(states, table2_program, table2, made)?;
             self.each(states.chunks_mut(chunk), |passes, states| passes.advance_states(table2, states))?;
         }
         self.each(states.chunks_mut(chunk), |passes, states| {
@@ -181,18 +231,16 @@ impl Work<'_> {
         missing.retain(|number| !std::mem::replace(&mut made[*number as usize], true));
         // Items of a column run alike: they belong in the same chunk.
         missing.sort_unstable_by_key(|number| number % Columns::<Item>::COUNT);
-        let items = Mutex::new(Vec::with_capacity(missing.len()));
-        self.each(chunks_of_columns(&missing), |passes, numbers| {
-            let mut out = vec![Item::ZERO; numbers.len()];
-            passes.make_items_at(table2_program, numbers, &mut out);
+        let table2 = Mutex::new(table2);
+        self.each(chunks_of_columns(&missing, self.team.tuning.columns), |passes, numbers| {
+            let mut items = vec![Item::ZERO; numbers.len()];
+            passes.make_items_at(table2_program, numbers, &mut items);
             self.progress.items.fetch_add(numbers.len() as u64, Ordering::Relaxed);
-            let made = numbers.iter().copied().zip(out);
-            items.lock().unwrap_or_else(PoisonError::into_inner).extend(made);
-        })?;
-        for (number, item) in items.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            table2[number as usize] = item;
-        }
-        Ok(())
+            let mut table2 = table2.lock().unwrap_or_else(PoisonError::into_inner);
+            for (number, item) in numbers.iter().zip(items) {
+                table2[*number as usize] = item;
+            }
+        })
     }
 
     /// Has the team do chunks of work, until the round is cancelled.
@@ -211,11 +259,11 @@ impl Work<'_> {
     }
 }
 
-/// Cuts numbers that are sorted by column into chunks of [`COLUMNS`] columns at most.
-fn chunks_of_columns(mut numbers: &[u32]) -> impl Iterator<Item = &[u32]> + Send {
+/// Cuts numbers that are sorted by column into chunks of so many columns at most.
+fn chunks_of_columns(mut numbers: &[u32], columns: u32) -> impl Iterator<Item = &[u32]> + Send {
     std::iter::from_fn(move || {
         let same = |a: &u32, b: &u32| a % Columns::<Item>::COUNT == b % Columns::<Item>::COUNT;
-        let length = numbers.chunk_by(same).take(COLUMNS as usize).map(<[u32]>::len).sum();
+        let length = numbers.chunk_by(same).take(columns as usize).map(<[u32]>::len).sum();
         let (chunk, rest) = numbers.split_at(length);
         numbers = rest;
         (!chunk.is_empty()).then_some(chunk)
@@ -235,7 +283,7 @@ mod tests {
     fn chunks_are_cut_between_columns() {
         let mut numbers: Vec<u32> = (0..8192).step_by(3).collect();
         numbers.sort_unstable_by_key(|number| number % Columns::<Item>::COUNT);
-        let chunks: Vec<_> = chunks_of_columns(&numbers).collect();
+        let chunks: Vec<_> = chunks_of_columns(&numbers, 64).collect();
         assert_eq!(chunks.concat(), numbers);
         let mut ends = None;
         for chunk in chunks {
@@ -243,9 +291,9 @@ mod tests {
             assert!(ends < chunk.first().map(column), "a column is not cut in two");
             let mut columns: Vec<u32> = chunk.iter().map(column).collect();
             columns.dedup();
-            assert!(columns.len() <= COLUMNS as usize);
+            assert!(columns.len() <= 64);
             ends = columns.last().copied();
         }
-        assert_eq!(chunks_of_columns(&[]).count(), 0);
+        assert_eq!(chunks_of_columns(&[], 64).count(), 0);
     }
 }

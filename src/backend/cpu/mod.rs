@@ -18,15 +18,16 @@
 //! A table has 28 chunks of columns, which eight members do in four turns, the last of them half empty; the other round
 //! fills the gap. Rounds wait in one queue, of which the driver that is free first takes the oldest.
 //!
-//! Memory: 9 MiB per round in work (table and tree; 4 MiB more at difficulties where table 2 is made on demand), and what a kernel needs per thread, less than 2 MiB.
+//! Memory: 9 MiB per round in work (table and tree; 2 MiB of states more at difficulties where table 2 is made on demand),
+//! and what a kernel needs per thread, less than 2 MiB.
 //!
 //! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
-mod choose;
 mod mine;
 mod team;
 mod topology;
+mod tuning;
 
 use std::{
     collections::VecDeque,
@@ -42,12 +43,11 @@ use std::{
 use kernels::{Announcement, Kernel};
 
 use self::{
-    choose::CANDIDATES,
     mine::{Memory, Progress},
     team::Team,
     topology::CacheGroup,
 };
-use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, self_test};
+use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, choose::CANDIDATES, self_test};
 use crate::values::{BackendId, Found, Round};
 
 /// What the user can say of the CPU backend.
