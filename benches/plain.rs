@@ -468,9 +468,9 @@ fn time_round(miner: &mut Miner, header: &Header, memory: &mut RoundMemory) -> (
 const ASKED: [(u64, u32, usize); 3] = [(2, 0x207f_ffff, 24), (128, 0x2002_0000, 3), (4096, 0x1f0f_ffff, 1)];
 
 /// A miner as its users run it.
-enum Whoever<'a> {
+enum Whoever {
     /// The peer, with these work bits.
-    Peer(&'a mut Miner, WorkBits),
+    Peer(WorkBits),
     /// The CPU backend on one thread, with the work bits that it is given by the pool client.
     Backend(Whole),
 }
@@ -489,9 +489,14 @@ fn time_mining(report: &mut Report, miners: &mut [Miner]) {
     for (difficulty, asked, rounds) in ASKED {
         let asked = WorkBits::new(asked).expect("pools ask for valid work bits");
         let ours = WorkBitsRule::default().choose(asked);
-        let mut miners = [Whoever::Peer(peer, asked), Whoever::Backend(Whole::start(kernel, 1))];
+        let mut miners = vec![Whoever::Peer(asked), Whoever::Backend(Whole::start(kernel, 1))];
+        let mut names = vec!["peer", kernel.name()];
+        if ours != asked {
+            miners.push(Whoever::Peer(ours));
+            names.push("peer, as long");
+        }
         let slot = |turn: usize, miner: &mut Whoever| match miner {
-            Whoever::Peer(peer, bits) => vec![time_round(peer, &header(turn as u32, *bits), &mut memory).0],
+            Whoever::Peer(bits) => vec![time_round(peer, &header(turn as u32, *bits), &mut memory).0],
             Whoever::Backend(whole) => {
                 let stretch = whole.mine(ours, rounds);
                 found += stretch.found;
@@ -501,7 +506,7 @@ fn time_mining(report: &mut Report, miners: &mut [Miner]) {
         };
         let series = alternate(report.turns(if difficulty == 4096 { 4 } else { 11 }), &mut miners, slot);
         let measure = format!("difficulty {difficulty}: the pool asks for {asked}, the backend takes {ours}");
-        report.rows(&measure, Unit::Announcements(difficulty), "", &["peer", kernel.name()], &series[0]);
+        report.rows(&measure, Unit::Announcements(difficulty), "", &names, &series[0]);
     }
     report.line(&format!("  (the backend found {found} announcements where {mined:.0} were to be expected)"));
 }

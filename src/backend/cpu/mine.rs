@@ -277,7 +277,139 @@ fn runnable(seed: &Hash64) -> Option<TableProgram> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::HashSet,
+        sync::{Arc, atomic::AtomicUsize},
+        time::{Duration, Instant},
+    };
+
+    use kernels::{Kernel, Program, WorkBits, portable::State, primitives::b64};
+
     use super::*;
+    use crate::{
+        backend::{choose::CANDIDATES, cpu::tuning::Tuning},
+        protocol::BlockHash,
+        values::{HardNonces, Job},
+    };
+
+    fn round(work_bits: WorkBits, first: u32) -> Round {
+        let job = Job {
+            id: 1,
+            parent_hash: BlockHash([9; 32]),
+            parent_height: 77,
+            work_bits,
+            signing_key: [0; 32],
+        };
+        Round { id: 1, job: Arc::new(job), hard_nonces: HardNonces { first, count: CANDIDATES } }
+    }
+
+    fn team(members: usize) -> Team {
+        Team::new(0, members, Kernel::detect(), None).expect("threads")
+    }
+
+    #[test]
+    fn a_round_needs_no_more_than_12_mib_whatever_the_difficulty() {
+        let (team, mut memory) = (team(1), Memory::default());
+        for difficulty in [8, 2, 4] {
+            let round = round(WorkBits::at_least(difficulty), 0);
+            let go_on = AtomicBool::new(false);
+            assert!(mine(&team, &round, &mut memory, &go_on, &Progress::default(), &|_| {}));
+            let Memory { tables: RoundMemory { table2, .. }, states } = &memory;
+            let tree = (2 * TABLE_ITEMS - 1) * size_of::<Hash64>();
+            let bytes = size_of_val(&**table2) + tree + states.capacity() * size_of::<SearchState>();
+            assert!(bytes <= 12 << 20, "{bytes} bytes after difficulty {difficulty}");
+            assert!(bytes > 9 << 20 || difficulty == 8);
+        }
+    }
+
+    #[test]
+    fn no_chunk_is_begun_once_a_round_is_cancelled() {
+        for members in [1, 2, 3] {
+            let (team, round) = (team(members), round(WorkBits::at_least(2), 0));
+            let (cancelled, progress) = (AtomicBool::new(false), Progress::default());
+            let work = Work { team: &team, round: &round, cancelled: &cancelled, progress: &progress };
+            let (done, late) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let result = work.each(0..1_000_000, |_, chunk| {
+                done.fetch_add(1, Ordering::Relaxed);
+                if cancelled.load(Ordering::Relaxed) {
+                    late.fetch_add(1, Ordering::Relaxed);
+                }
+                if chunk == 50 {
+                    cancelled.store(true, Ordering::Relaxed);
+                }
+            });
+            assert!(result.is_err());
+            assert!(done.into_inner() > 50);
+            // The others may each have taken one before, and not begun it.
+            let late = late.into_inner();
+            assert!(late < members, "{late} chunks by {members} members");
+            assert!(work.each(0..3, |_, _| panic!("a chunk of a cancelled round")).is_err());
+        }
+    }
+
+    /// A new job waits for the chunks in hand: the dearest ones must leave most of 20 ms.
+    #[test]
+    fn chunks_of_every_kernel_take_a_few_milliseconds_at_most() {
+        let programs = (0..150u8).map(|seed| Program::generate(&[seed; 32]).expect("valid"));
+        let programs: Vec<Program> = programs.filter(Program::is_bounded).collect();
+        let dearest = [false, true].map(|reads_word0| {
+            let kind = programs.iter().filter(|program| program.reads_word0() == reads_word0);
+            kind.max_by_key(|program| program.static_cost()).expect("there are both")
+        });
+        for kernel in Kernel::available() {
+            let Tuning { columns, nonces, .. } = Tuning::of(kernel);
+            let mut passes = kernel.passes();
+            let mut leaves = vec![[0; 64]; TABLE_ITEMS];
+            for program in dearest {
+                let table = TableProgram::from_parts(program.clone(), [1; 32]);
+                let time = least_time(|| {
+                    let chunk = Columns::of(&mut leaves).chunks(columns).next();
+                    passes.hash_columns(&table, chunk.expect("a table has columns"));
+                });
+                assert!(time < Duration::from_millis(10), "{kernel}: {time:?} for {columns} columns");
+            }
+            let (table2, target) = (Table::new(), WorkBits::at_least(1 << 30).target());
+            let time = least_time(|| passes.search(&table2, &[1; 64], &target, 0..nonces, &mut Vec::new()));
+            assert!(time < Duration::from_millis(10), "{kernel}: {time:?} for {nonces} soft nonces");
+        }
+    }
+
+    /// The least of several, for other processes take their share of time.
+    fn least_time(mut work: impl FnMut()) -> Duration {
+        let mut time = || {
+            let started = Instant::now();
+            work();
+            started.elapsed()
+        };
+        (0..7).map(|_| time()).min().unwrap_or_default()
+    }
+
+    /// The first header of a round decides whether it is mined; what is mined comes from a table 1 that stands whole.
+    #[test]
+    fn long_searches_are_of_rounds_that_decipher_little_at_first() {
+        // The highest difficulty: 2^24 soft nonces.
+        let hardest = WorkBits::new(0x1c00_ffff).expect("valid work bits");
+        let team = team(1);
+        let (go_on, mut first_nonces) = (AtomicBool::new(false), HashSet::new());
+        for first in [0, 10_000] {
+            let (round, progress) = (round(hardest, first), Progress::default());
+            let work = Work { team: &team, round: &round, cancelled: &go_on, progress: &progress };
+            let mut tree = MerkleTree::new();
+            let Ok(rooted) = work.choose_and_build(&mut tree) else { panic!("nobody cancelled") };
+            let header = &rooted.choice.header;
+            assert_eq!(rooted.ann_hash1, ann_hash1(header, tree.root()));
+            assert_eq!(rooted.ann_hash1, b64(&[&header.to_bytes(), tree.root()]));
+            first_nonces.insert(header.hard_nonce);
+            let items = progress.items.into_inner();
+            assert_eq!(items % TABLE_ITEMS as u64, 0, "tables are whole");
+            let state = State::init(rooted.ann_hash1.first_chunk().expect("32 bytes"));
+            let data = u32::from_le_bytes([state.0[16], state.0[17], state.0[18], state.0[19]]);
+            let deciphers_little = data >> 12 & 1 == 1 && data >> 23 & 1 == 0;
+            let last = items / TABLE_ITEMS as u64 > 8;
+            assert!(deciphers_little || last, "{data:#x} after {items} items");
+        }
+        assert_eq!(first_nonces.len(), 2);
+    }
 
     #[test]
     fn chunks_are_cut_between_columns() {

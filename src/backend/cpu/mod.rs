@@ -456,18 +456,40 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_rounds_end_within_a_tenth_of_a_second_and_all_end() {
+    fn cancelled_rounds_all_end() {
         let (mut backend, events) = backend(2);
         backend.start((0..5).map(|id| round(id, 1 << 30)).collect());
         std::thread::sleep(Duration::from_millis(300));
         backend.cancel(&[0, 1, 2, 3, 4, 99], Reach::Waiting);
         let waiting: HashSet<_> = (0..3).map(|_| ended(&events)).collect();
         assert_eq!(waiting, HashSet::from([2, 3, 4]), "those at work go on");
-        let asked = Instant::now();
         backend.cancel(&[0, 1], Reach::Running);
         let running: HashSet<_> = (0..2).map(|_| ended(&events)).collect();
         assert_eq!(running, HashSet::from([0, 1]));
-        assert!(asked.elapsed() < Duration::from_millis(100), "took {:?}", asked.elapsed());
+    }
+
+    /// In all steps of a round. Other processes take their share of the time, so a step's quickest try counts.
+    #[test]
+    fn a_new_job_stops_all_work_within_20_ms() {
+        let (mut backend, events) = backend(2);
+        let mut ids = 0..;
+        for wait in [0, 5, 10, 15, 25, 40, 80] {
+            let mut quickest = Duration::MAX;
+            for _ in 0..10 {
+                let rounds: Vec<u64> = ids.by_ref().take(3).collect();
+                backend.start(rounds.iter().map(|id| round(*id, 1 << 30)).collect());
+                std::thread::sleep(Duration::from_millis(wait));
+                let asked = Instant::now();
+                backend.cancel(&rounds, Reach::Running);
+                let all: HashSet<_> = rounds.iter().map(|_| ended(&events)).collect();
+                quickest = quickest.min(asked.elapsed());
+                assert_eq!(all, rounds.into_iter().collect());
+                if quickest < Duration::from_millis(20) {
+                    break;
+                }
+            }
+            assert!(quickest < Duration::from_millis(20), "{quickest:?} after {wait} ms");
+        }
     }
 
     #[test]
