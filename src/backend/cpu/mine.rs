@@ -4,6 +4,7 @@ use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+use std::time::{Duration, Instant};
 
 use kernels::{
     Announcement, Columns, Hash64, Item, MerkleTree, Passes, SearchState, Table, TableProgram, Target,
@@ -16,7 +17,10 @@ use kernels::{
 
 use super::team::Team;
 use crate::{
-    backend::choose::{Choice, Choices},
+    backend::{
+        Step, Steps,
+        choose::{Choice, Choices},
+    },
     values::Round,
 };
 
@@ -42,6 +46,29 @@ pub struct Progress {
     pub items: AtomicU64,
     /// Soft nonces hashed.
     pub hashes: AtomicU64,
+    /// Nanoseconds by step.
+    steps: [AtomicU64; Step::ALL.len()],
+}
+
+impl Progress {
+    /// Does work and adds the time that it takes to a step: some 50 ns for a clock that is asked twice, where a chunk of
+    /// work takes 400 µs and more.
+    fn time<R>(&self, step: Step, work: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let result = work();
+        let time = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.steps[step as usize].fetch_add(time, Ordering::Relaxed);
+        result
+    }
+
+    /// Time spent by step, of all members of all teams.
+    pub fn steps(&self) -> Steps {
+        let mut steps = Steps::default();
+        for step in Step::ALL {
+            steps[step] = Duration::from_nanos(self.steps[step as usize].load(Ordering::Relaxed));
+        }
+        steps
+    }
 }
 
 /// A round whose table 1 was made and stays.
@@ -120,10 +147,11 @@ impl Work<'_> {
         let reservation =
             if soft_nonces <= ON_DEMAND { f64::INFINITY } else { costs.reservation(soft_nonces) };
         let mut choices = Choices::new(self.round, self.team.tuning.price);
-        while let Some(choice) = choices.next() {
+        while let Some(choice) = self.progress.time(Step::Choice, || choices.next()) {
             self.build_tree(&choice.table1, tree)?;
             let ann_hash1 = ann_hash1(&choice.header, tree.root());
-            let Some(table2) = runnable(&table2_seed(tree.root(), &choice.ann_hash0)) else { continue };
+            let seed = table2_seed(tree.root(), &choice.ann_hash0);
+            let Some(table2) = self.progress.time(Step::Table2, || runnable(&seed)) else { continue };
             let rest = costs.rest(&ann_hash1, table2.program(), soft_nonces);
             if rest <= reservation || choices.is_empty() {
                 return Ok(Rooted { choice, ann_hash1, table2 });
@@ -137,16 +165,20 @@ impl Work<'_> {
     }
 
     fn build_tree(&self, table1: &TableProgram, tree: &mut MerkleTree) -> Result<(), Ended> {
-        self.each(Columns::of(tree.leaves_mut()).chunks(self.team.tuning.columns), |passes, leaves| {
-            self.count_items(&leaves);
-            passes.hash_columns(table1, leaves);
-        })?;
+        self.each(
+            Step::Table1,
+            Columns::of(tree.leaves_mut()).chunks(self.team.tuning.columns),
+            |passes, leaves| {
+                self.count_items(&leaves);
+                passes.hash_columns(table1, leaves);
+            },
+        )?;
         for level in 1..=DIVIDED_LEVELS {
             let (children, parents) = tree.level_mut(level);
             let pairs = children.chunks(2 * PARENTS).zip(parents.chunks_mut(PARENTS));
-            self.each(pairs, |passes, (children, parents)| passes.hash_pairs(children, parents))?;
+            self.each(Step::Tree, pairs, |passes, (children, parents)| passes.hash_pairs(children, parents))?;
         }
-        self.each(std::iter::once(tree), |passes, tree| {
+        self.each(Step::Tree, std::iter::once(tree), |passes, tree| {
             for level in DIVIDED_LEVELS + 1..=MERKLE_DEPTH {
                 let (children, parents) = tree.level_mut(level);
                 passes.hash_pairs(children, parents);
@@ -161,13 +193,13 @@ impl Work<'_> {
         table2_program: &TableProgram,
         table2: &mut Table,
     ) -> Result<(), Ended> {
-        self.each(Columns::of(table2).chunks(self.team.tuning.columns), |passes, items| {
+        self.each(Step::Table2, Columns::of(table2).chunks(self.team.tuning.columns), |passes, items| {
             self.count_items(&items);
             passes.make_columns(table2_program, items);
         })?;
         let chunk = self.team.tuning.nonces;
         let nonces = (0..search.end).step_by(chunk as usize);
-        self.each(nonces.map(|first| first..search.end.min(first + chunk)), |passes, nonces| {
+        self.each(Step::Search, nonces.map(|first| first..search.end.min(first + chunk)), |passes, nonces| {
             self.progress.hashes.fetch_add(nonces.len() as u64, Ordering::Relaxed);
             let mut winners = Vec::new();
             passes.search(table2, &search.ann_hash1, &search.target, nonces, &mut winners);
@@ -204,14 +236,20 @@ impl Work<'_> {
         states: &mut [SearchState],
     ) -> Result<(), Ended> {
         let chunk = self.team.tuning.nonces as usize;
-        self.each(nonces.chunks(chunk).zip(states.chunks_mut(chunk)), |passes, (nonces, states)| {
-            passes.init_states(&search.ann_hash1, nonces, states);
-        })?;
+        self.each(
+            Step::Search,
+            nonces.chunks(chunk).zip(states.chunks_mut(chunk)),
+            |passes, (nonces, states)| {
+                passes.init_states(&search.ann_hash1, nonces, states);
+            },
+        )?;
         for _ in 0..ROUNDS {
             self.make_missing(states, table2_program, table2, made)?;
-            self.each(states.chunks_mut(chunk), |passes, states| passes.advance_states(table2, states))?;
+            self.each(Step::Search, states.chunks_mut(chunk), |passes, states| {
+                passes.advance_states(table2, states)
+            })?;
         }
-        self.each(states.chunks_mut(chunk), |passes, states| {
+        self.each(Step::Search, states.chunks_mut(chunk), |passes, states| {
             passes.hash_states(states);
             self.progress.hashes.fetch_add(states.len() as u64, Ordering::Relaxed);
             let won = states.iter().filter(|state| search.target.is_met_by(state.hash()));
@@ -232,7 +270,7 @@ impl Work<'_> {
         // Items of a column run alike: they belong in the same chunk.
         missing.sort_unstable_by_key(|number| number % Columns::<Item>::COUNT);
         let table2 = Mutex::new(table2);
-        self.each(chunks_of_columns(&missing, self.team.tuning.columns), |passes, numbers| {
+        self.each(Step::Table2, chunks_of_columns(&missing, self.team.tuning.columns), |passes, numbers| {
             let mut items = vec![Item::ZERO; numbers.len()];
             passes.make_items_at(table2_program, numbers, &mut items);
             self.progress.items.fetch_add(numbers.len() as u64, Ordering::Relaxed);
@@ -243,14 +281,16 @@ impl Work<'_> {
         })
     }
 
-    /// Has the team do chunks of work, until the round is cancelled.
+    /// Has the team do chunks of work of a step, until the round is cancelled.
     fn each<C>(
         &self,
+        step: Step,
         chunks: impl Iterator<Item = C> + Send,
         work: impl Fn(&mut dyn Passes, C) + Sync,
     ) -> Result<(), Ended> {
         let cancelled = || self.cancelled.load(Ordering::Relaxed);
-        self.team.each(chunks.take_while(|_| !cancelled()), work);
+        let timed = |passes: &mut dyn Passes, chunk| self.progress.time(step, || work(passes, chunk));
+        self.team.each(chunks.take_while(|_| !cancelled()), timed);
         if cancelled() { Err(Ended) } else { Ok(()) }
     }
 
@@ -329,7 +369,7 @@ mod tests {
             let (cancelled, progress) = (AtomicBool::new(false), Progress::default());
             let work = Work { team: &team, round: &round, cancelled: &cancelled, progress: &progress };
             let (done, late) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            let result = work.each(0..1_000_000, |_, chunk| {
+            let result = work.each(Step::Search, 0..1_000_000, |_, chunk| {
                 done.fetch_add(1, Ordering::Relaxed);
                 if cancelled.load(Ordering::Relaxed) {
                     late.fetch_add(1, Ordering::Relaxed);
@@ -343,7 +383,7 @@ mod tests {
             // The others may each have taken one before, and not begun it.
             let late = late.into_inner();
             assert!(late < members, "{late} chunks by {members} members");
-            assert!(work.each(0..3, |_, _| panic!("a chunk of a cancelled round")).is_err());
+            assert!(work.each(Step::Search, 0..3, |_, _| panic!("a chunk of a cancelled round")).is_err());
         }
     }
 

@@ -262,6 +262,7 @@ impl Backend for CpuBackend {
             hashes: self.shared.progress.hashes.load(Ordering::Relaxed),
             items: self.shared.progress.items.load(Ordering::Relaxed),
             rounds: self.shared.rounds.load(Ordering::Relaxed),
+            steps: self.shared.progress.steps(),
         }
     }
 }
@@ -353,6 +354,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        backend::Step,
         protocol::BlockHash,
         values::{HardNonces, Job},
     };
@@ -427,6 +429,7 @@ mod tests {
 
     #[test]
     fn rounds_end_with_valid_announcements_that_the_backend_has_counted() {
+        let begun = Instant::now();
         let (mut backend, events) = backend(2);
         backend.start(vec![round(0, 2), round(1, 2)]);
         let (mut ended, mut found, mut last_total) = (0, Vec::new(), 0);
@@ -445,6 +448,11 @@ mod tests {
         let counters = backend.counters();
         assert_eq!((counters.found, counters.rounds), (last_total, 2));
         assert_eq!(counters.hashes, 2 * 1024);
+        for step in Step::ALL {
+            assert!(counters.steps[step] > Duration::ZERO, "no time for {}", step.name());
+        }
+        // Two drivers and two members; what they were not at work is not counted.
+        assert!(counters.steps.total() <= 4 * begun.elapsed(), "{:?}", counters.steps);
         assert!((2 * 8192..4 * 8192).contains(&counters.items), "table 2 is made on demand");
         assert!((800..1300).contains(&found.len()), "{} announcements in two rounds", found.len());
         let mut validator = Validator::new();
