@@ -88,7 +88,7 @@ fn main() {
     report.line(&format!("{}; one thread; all variants agree", Sodium::init().describe()));
     let clock = if cfg!(unix) { "the thread's processor time" } else { "elapsed time" };
     report.line(&format!(
-        "{clock}; median (fastest – slowest) of the turns; ×: how many times as fast as the first, the median of the ratios within a turn"
+        "{clock}; median (fastest – slowest) of the turns; ×: the first's time by this one's, the median over turns"
     ));
     for (name, time) in steps {
         if args.steps.is_empty() || args.steps.iter().any(|step| step == name) {
@@ -521,7 +521,7 @@ fn time_threads(report: &mut Report, miners: &mut [Miner]) {
         let stretch = whole.mine_for(work_bits(128), Duration::from_secs(3));
         vec![stretch.elapsed / stretch.hashes as f64, stretch.processor / stretch.hashes as f64]
     });
-    report.heading("threads: the CPU backend at difficulty 128, 3 seconds a turn, tables and choices included; × one thread");
+    report.heading("threads: the CPU backend at difficulty 128, all of its steps, 3 seconds a turn");
     let names: Vec<String> = threads.iter().map(|threads| format!("{threads} threads")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     report.rows("elapsed time per hash, whatever else runs", Unit::Seconds, "", &names, &series[0]);

@@ -1,8 +1,8 @@
 //! How much every fast kernel is held to the portable one, counted: instructions by opcode, CRYPT by header.
 //!
-//! `cargo test --test coverage -- --nocapture` prints the counts. A case of an opcode is an instruction of a program that
-//! was run for an item; a case of a header is an item or a soft nonce that was enciphered with it; and all of them are
-//! compared.
+//! `cargo test --test coverage -- --nocapture` prints the counts. A case of an opcode is an instruction of a program
+//! that was run for an item; a case of a header is an item or a soft nonce that was enciphered with it; and all of them
+//! are compared.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -120,8 +120,8 @@ impl Cases {
     }
 }
 
-/// A loop whose instructions are `op`, on words that MEMORY reads, with operands in registers and immediate ones of both
-/// forms; the memory is edges and random words in equal parts.
+/// A loop whose instructions are `op`, on words that MEMORY reads, with operands in registers and immediate ones of
+/// both forms; the memory is edges and random words in equal parts.
 fn program_of(op: Op, seed: u32) -> Program {
     const GROUPS: u32 = 5;
     let code = Op::ALL.iter().position(|other| *other == op).unwrap() as u32 + 1;

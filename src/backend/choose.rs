@@ -9,7 +9,8 @@
 //!    round (spec §7, §8: FUZZ takes it from bytes that depend on `ann_hash1` alone). Where the search is long,
 //!    building another table 1 can cost less than a dear header ([`Costs::rest`], [`Costs::reservation`]).
 //!
-//! Every announcement stands for the table 1 that it was mined with, built whole; so does every root that is passed over.
+//! Every announcement stands for the table 1 that it was mined with, built whole; so does every root that is passed
+//! over.
 //!
 //! Any backend can choose this way: it says what its steps cost, takes rounds of up to [`CANDIDATES`] hard nonces, and
 //! gets choices.
@@ -148,7 +149,8 @@ impl Costs {
 /// Mean [`Program::table_cost`] of 20,000 programs.
 const MEAN_TABLE_COST: f64 = 10_300.0;
 
-/// Units of 16 bytes that additional data and message can have, and those of them that an item overwrites (spec §7, §8).
+/// Units of 16 bytes that additional data and message can have, and those of them that an item overwrites (spec §7,
+/// §8).
 const CONTENT_UNITS: u32 = (2048 - 48) / 16;
 const ITEM_UNITS: u32 = (32 + 1024 - 48) / 16;
 

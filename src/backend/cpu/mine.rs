@@ -35,8 +35,8 @@ const DIVIDED_LEVELS: usize = 2;
 /// With more, nearly all items are read in the end.
 const ON_DEMAND: u32 = 2048;
 
-/// Soft nonces whose states are kept at a time when table 2 is made on demand: 2 MiB. The more, the fewer times a column
-/// is run.
+/// Soft nonces whose states are kept at a time when table 2 is made on demand: 2 MiB. The more, the fewer times a
+/// column is run.
 const STATES: usize = 1024;
 
 /// What has been done since the start, by all teams.

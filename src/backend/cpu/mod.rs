@@ -2,11 +2,12 @@
 //!
 //! # Teams
 //!
-//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash (the first of four is the same for all). One round per thread is simplest and wastes
-//! nothing, and is what happens as long as the tables of all threads fit into their last-level cache. On a processor
-//! with eight cores and 32 MiB they do not: most reads would go to memory. There the threads of a cache are one team, which has
-//! only as many rounds in work as fit, two at least: members who find nothing to do in one round (the last chunks of a pass,
-//! the top of the tree) go on with the other, so that a round's tables are made while the one before is searched.
+//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash (the first of four is the same for all).
+//! One round per thread is simplest and wastes nothing, and is what happens as long as the tables of all threads fit
+//! into their last-level cache. On a processor with eight cores and 32 MiB they do not: most reads would go to memory.
+//! There the threads of a cache are one team, which has only as many rounds in work as fit, two at least: members who
+//! find nothing to do in one round (the last chunks of a pass, the top of the tree) go on with the other, so that a
+//! round's tables are made while the one before is searched.
 //!
 //! | processors | last-level caches | teams | rounds in work | tables per cache |
 //! |---|---|---|---|---|
@@ -18,8 +19,8 @@
 //! A table has 28 chunks of columns, which eight members do in four turns, the last of them half empty; the other round
 //! fills the gap. Rounds wait in one queue, of which the driver that is free first takes the oldest.
 //!
-//! Memory: 9 MiB per round in work (table and tree; 2 MiB of states more at difficulties where table 2 is made on demand),
-//! and what a kernel needs per thread, less than 2 MiB.
+//! Memory: 9 MiB per round in work (table and tree; 2 MiB of states more at difficulties where table 2 is made on
+//! demand), and what a kernel needs per thread, less than 2 MiB.
 //!
 //! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.

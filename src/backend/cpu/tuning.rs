@@ -19,11 +19,12 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// The figures of a kernel, measured on a Zen 3 core over 150 programs and 600 first headers (`benches/RESULTS.md`).
+    /// The figures of a kernel, measured on a Zen 3 core over 150 programs and 600 first headers: see
+    /// `benches/RESULTS.md`.
     pub fn of(kernel: Kernel) -> Self {
         match kernel {
-            // A hash takes 14 µs, table 1 35 ms and 28 µs a unit of its program's cost. A look takes 7 µs at this price, one in
-            // 330 is taken.
+            // A hash takes 14 µs, table 1 35 ms and 28 µs a unit of its program's cost. A look takes 7 µs at this
+            // price, one in 330 is taken.
             Kernel::Portable => Self {
                 columns: 8,
                 nonces: 128,
@@ -36,8 +37,8 @@ impl Tuning {
                     skips_overwritten: false,
                 },
             },
-            // A hash takes 3.5 µs, table 1 10.2 ms and 0.5 µs a unit, the tree 0.4 ms. A look takes 13 µs at this price, one
-            // in 33 is taken. A keystream block takes 25 ns of a hash, a unit 1.3 ns.
+            // A hash takes 3.5 µs, table 1 10.2 ms and 0.5 µs a unit, the tree 0.4 ms. A look takes 13 µs at this
+            // price, one in 33 is taken. A keystream block takes 25 ns of a hash, a unit 1.1 to 1.9 ns.
             _ => Self {
                 columns: 64,
                 nonces: 128,
