@@ -18,7 +18,7 @@ const INK: &str = "#222222";
 const GRID: &str = "#dddddd";
 
 /// What is left free around the area of a plot: for ticks, labels and title.
-const LEFT: f64 = 76.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 66.0;
 /// Where the legend's text stands.
@@ -100,7 +100,8 @@ impl Chart {
         text(&mut out, 0.0, 0.0, "middle", &self.y.label);
         out.push_str("</g>");
 
-        for (series, line) in self.lines.iter().enumerate() {
+        // The first is drawn last, above the others.
+        for (series, line) in self.lines.iter().enumerate().rev() {
             let color = COLORS[series % COLORS.len()];
             let places = line.points.iter().map(|point| format!("{:.1},{:.1}", across(point.0), up(point.1)));
             let dashes = ["", r#" stroke-dasharray="7 4""#, r#" stroke-dasharray="2 3""#][series % 3];
@@ -115,7 +116,7 @@ impl Chart {
         }
         if self.lines.len() > 1 {
             let names = self.lines.iter().map(|line| line.name.as_str());
-            legend(&mut out, LEFT, names, |out, series, x, y| mark(out, series, x, y));
+            legend(&mut out, LEFT, names, mark);
         }
         out.push_str("</svg>");
         out
@@ -302,8 +303,12 @@ impl Ticks {
             }
             Scale::Count => {
                 let step = ((most - least) / 12.0).ceil().max(1.0);
-                let values = (0..).map(|i| least + f64::from(i) * step).take_while(|value| *value <= most);
-                let (low, high) = if least < most { (least, most) } else { (least - 1.0, least + 1.0) };
+                let values = (0..=12).map(|i| least + f64::from(i) * step).take_while(|value| *value <= most);
+                let (low, high) = if least < most {
+                    (least, most)
+                } else {
+                    (least - least.abs().max(1.0), least + least.abs().max(1.0))
+                };
                 Self { scale, low, high, values: values.collect() }
             }
             Scale::Doublings | Scale::Decades => {
@@ -313,7 +318,7 @@ impl Ticks {
                 let low = (least.log(base) + 1e-9).floor();
                 let high = (most.log(base) - 1e-9).ceil().max(low + 1.0);
                 let step = ((high - low) / 14.0).ceil().max(1.0);
-                let values = (0..).map(|i| low + f64::from(i) * step).take_while(|power| *power <= high);
+                let values = (0..=14).map(|i| low + f64::from(i) * step).take_while(|power| *power <= high);
                 let values = values.map(|power| base.powf(power)).collect();
                 Self { scale, low: base.powf(low), high: base.powf(high), values }
             }
@@ -340,6 +345,8 @@ fn round_step(step: f64) -> f64 {
 /// A number as it is written on an axis: 5, 0.2, 30 k, 1.5 M.
 fn short(value: f64) -> String {
     let (scale, unit) = match value.abs() {
+        v if v >= 1e15 => (1e15, " P"),
+        v if v >= 1e12 => (1e12, " T"),
         v if v >= 1e9 => (1e9, " G"),
         v if v >= 1e6 => (1e6, " M"),
         v if v >= 1e4 => (1e3, " k"),

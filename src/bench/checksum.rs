@@ -35,12 +35,38 @@ struct Known {
 }
 
 /// The smallest is held to the portable kernel by a test, the others were computed with it once.
-const KNOWN: &[Known] = &[Known {
-    rounds: 4,
-    difficulty: 2,
-    announcements: 2089,
-    digest: "2351bec0cd085812aaeaf1f7a9111fae11a61c8f0b3e44a123ff9aee5e0fd80b",
-}];
+const KNOWN: &[Known] = &[
+    Known {
+        rounds: 4,
+        difficulty: 2,
+        announcements: 2089,
+        digest: "2351bec0cd085812aaeaf1f7a9111fae11a61c8f0b3e44a123ff9aee5e0fd80b",
+    },
+    Known {
+        rounds: 64,
+        difficulty: 2,
+        announcements: 32607,
+        digest: "1b1d08af699964de97fbc1bf8cbe559d3b5ee79079221cd36f733e35e46fde0a",
+    },
+    Known {
+        rounds: 64,
+        difficulty: 128,
+        announcements: 32657,
+        digest: "44c1350cddc2c4df97329ecebdd0a230c6b0c446a4900865e882f53520bf997f",
+    },
+    Known {
+        rounds: 4,
+        difficulty: 4096,
+        announcements: 2095,
+        digest: "d737bffff1154e895cf355a881e4c0d62360faee74c9396b2fad983a0bf3c43c",
+    },
+    Known {
+        rounds: 512,
+        difficulty: 2,
+        announcements: 261397,
+        digest: "7ffd919303a8ec93775e1a25bf1d2348e4a4bb5a83e22ae21fdda80167662411",
+    },
+];
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,13 +233,16 @@ mod tests {
     use rayon::prelude::*;
 
     use super::*;
-    use crate::{backend::cpu, bench::job};
+    use crate::{
+        backend::cpu,
+        bench::{job, rig},
+    };
 
-    /// The announcements of a hard nonce, by the portable kernel and nothing else of this program.
-    fn mine(hard_nonce: u32, difficulty: u64) -> Vec<Announcement> {
+    /// The announcements of a hard nonce, by a kernel and nothing else of this program.
+    fn mine(kernel: Kernel, hard_nonce: u32, difficulty: u64) -> Vec<Announcement> {
         let job = job(WorkBits::at_least(difficulty));
         let nonces = 0..job.work_bits.soft_nonce_max() + 1;
-        let passes = &mut *Kernel::Portable.passes();
+        let passes = &mut *kernel.passes();
         let header = job.header(hard_nonce);
         mine_round(&header, &job.parent_hash.0, passes, nonces, &mut RoundMemory::default())
             .expect("it can be mined")
@@ -222,8 +251,10 @@ mod tests {
     #[test]
     fn the_smallest_known_checksum_is_what_the_portable_kernel_finds() {
         let smallest = &KNOWN[0];
-        let rounds: Vec<_> =
-            (0..smallest.rounds).into_par_iter().map(|nonce| mine(nonce, smallest.difficulty)).collect();
+        let rounds: Vec<_> = (0..smallest.rounds)
+            .into_par_iter()
+            .map(|nonce| mine(Kernel::Portable, nonce, smallest.difficulty))
+            .collect();
         let all: Vec<&[u8]> = rounds.iter().flatten().map(|found| found.as_bytes().as_slice()).collect();
         assert_eq!(hex::encode(kernels::primitives::b32(&all)), smallest.digest);
         assert_eq!(all.len() as u64, smallest.announcements);
@@ -231,21 +262,35 @@ mod tests {
 
     #[test]
     fn every_way_of_mining_gives_the_known_checksum() {
-        for kernel in Kernel::available() {
-            for (threads, team) in [(1, None), (2, None), (2, NonZero::new(2))] {
-                let cpu = cpu::Settings { threads: NonZero::new(threads), team, kernel: Some(kernel) };
-                let (rounds, difficulty) = (KNOWN[0].rounds, KNOWN[0].difficulty);
-                let outcome =
-                    checksum(&Setup::cpu(cpu), rounds, difficulty, &Stopper::default(), &mut |_| ());
-                let outcome = outcome.expect("it starts").expect("nobody stops it");
-                assert_eq!(outcome.verdict, Verdict::Correct, "{kernel} {threads} {team:?}");
-            }
+        let ways = [(1, None), (2, None), (2, NonZero::new(2)), (3, NonZero::new(2))];
+        let mut ways: Vec<_> = ways.into_iter().map(|way| (Kernel::detect(), way)).collect();
+        ways.extend(Kernel::available().into_iter().skip(1).map(|kernel| (kernel, (2, None))));
+        for (kernel, (threads, team)) in ways {
+            let cpu = cpu::Settings { threads: NonZero::new(threads), team, kernel: Some(kernel) };
+            let outcome = outcome_of(&Setup::cpu(cpu));
+            assert_eq!(outcome.verdict, Verdict::Correct, "{kernel} {threads} {team:?}");
         }
+    }
+
+    /// What comes of the smallest known work.
+    fn outcome_of(setup: &Setup) -> Outcome {
+        let Known { rounds, difficulty, .. } = KNOWN[0];
+        let outcome = checksum(setup, rounds, difficulty, &Stopper::default(), &mut |_| ());
+        outcome.expect("it starts").expect("nobody stops it")
+    }
+
+    #[test]
+    fn bits_that_a_backend_flips_make_it_wrong() {
+        let flipped = rig::planted(|found| found.announcement.as_bytes_mut()[950] ^= 1);
+        let outcome = outcome_of(&flipped);
+        let Known { announcements, digest, .. } = KNOWN[0];
+        assert_eq!(outcome.verdict, Verdict::Wrong { announcements, digest });
+        assert_eq!(outcome.announcements, announcements);
     }
 
     #[test]
     fn the_order_in_which_rounds_end_and_announcements_are_found_makes_no_difference() {
-        let rounds: Vec<_> = (0..3).map(|nonce| mine(nonce, 64)[..5].to_vec()).collect();
+        let rounds: Vec<_> = (0..3).map(|nonce| mine(Kernel::detect(), nonce, 2)[..5].to_vec()).collect();
         let digest_of = |order: &[usize], backwards: bool| {
             let mut digest = Digest::default();
             for &round in order {
@@ -267,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_announcement_of_no_round_does_not_go_unseen() {
-        let found = mine(0, 64);
+        let found = mine(Kernel::detect(), 0, 2);
         let mut digest = Digest::default();
         digest.end(0);
         digest.add(&found[0]);

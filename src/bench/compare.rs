@@ -114,3 +114,90 @@ impl std::fmt::Display for Comparison {
         write!(f, "\nBy how much each step of a round became faster\n{}", self.steps)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Figures, Machine, RoundTime};
+
+    fn measurement(threads: usize, difficulty: u64, rate: f64) -> Measurement {
+        let round_time =
+            RoundTime { choice: 1.0, table_1: 1e5 / rate, search: 1e7 / rate, ..RoundTime::default() };
+        Measurement {
+            backend: "cpu".into(),
+            threads: Some(threads),
+            kernel: Some("avx2".into()),
+            difficulty,
+            work_bits: "0x2001ffff".into(),
+            seconds: 10.0,
+            whole_rounds: true,
+            total: Figures { e_per_s: rate, round_time, ..Figures::default() },
+            devices: Vec::new(),
+            upload_mbit_per_s: 0.0,
+            resident_mib: None,
+            energy: None,
+        }
+    }
+
+    fn report(measurements: Vec<Measurement>) -> Report {
+        Report {
+            format: 1,
+            version: "0.1.0".into(),
+            time: "2026-01-01T00:00:00Z".into(),
+            machine: Machine {
+                processor: "one".into(),
+                processors: 2,
+                memory_mib: 1,
+                system: "Linux".into(),
+                load: 0.0,
+            },
+            duration: 10.0,
+            interrupted: false,
+            energy: None,
+            measurements,
+        }
+    }
+
+    fn text(saved: &Report, now: &Report) -> String {
+        anstream::adapter::strip_str(&compare(saved, now).to_string()).to_string()
+    }
+
+    #[test]
+    fn what_both_runs_measured_has_a_ratio_and_the_rest_is_named() {
+        let saved = report(vec![measurement(1, 128, 1e5), measurement(4, 128, 4e5)]);
+        let now = report(vec![measurement(1, 128, 1.5e5), measurement(2, 128, 2e5)]);
+        let text = text(&saved, &now);
+        assert!(text.contains("1 thread         128  100 Ke/s  150 Ke/s  1.500"), "{text}");
+        assert!(text.contains("only now: 2 threads at difficulty 128"), "{text}");
+        assert!(text.contains("only saved: 4 threads at difficulty 128"), "{text}");
+        let steps = text.lines().last().expect("the steps");
+        assert_eq!(
+            steps.split_whitespace().collect::<Vec<_>>()[3..],
+            ["1.000", "1.500", "-", "-", "1.500", "1.493"]
+        );
+    }
+
+    #[test]
+    fn other_reasons_for_other_figures_are_named() {
+        let saved = report(vec![measurement(1, 128, 1e5)]);
+        assert!(compare(&saved, &saved).differences.is_empty());
+        let mut now = saved.clone();
+        now.machine.processor = "another".into();
+        now.version = "0.2.0".into();
+        now.measurements[0].kernel = Some("portable".into());
+        now.machine.load = 1.5;
+        let differences = compare(&saved, &now).differences.join("\n");
+        for part in
+            ["one saved, another now", "0.1.0 saved, 0.2.0 now", "avx2 saved, portable now", "(load 1.5)"]
+        {
+            assert!(differences.contains(part), "{part}: {differences}");
+        }
+        assert_eq!(differences.lines().count(), 4, "{differences}");
+    }
+
+    #[test]
+    fn runs_with_nothing_in_common_are_said_to_have_nothing() {
+        let text = text(&report(vec![measurement(1, 2, 1.0)]), &report(vec![measurement(1, 4, 1.0)]));
+        assert!(text.contains("measured nothing that is the same"), "{text}");
+    }
+}

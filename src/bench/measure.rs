@@ -154,3 +154,82 @@ fn done_between(first: &Counters, last: &Counters) -> Counters {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use super::*;
+    use crate::{
+        backend::{BackendEvent, Sink, cpu},
+        bench::rig,
+        values::BackendId,
+    };
+
+    const DURATION: Duration = Duration::from_millis(400);
+
+    fn one_thread() -> cpu::Settings {
+        cpu::Settings { threads: NonZero::new(1), ..cpu::Settings::default() }
+    }
+
+    fn measured(setup: &Setup, difficulty: u64) -> Result<Option<Measurement>, BenchError> {
+        let mut meter = Meter::new(false, false);
+        measure(setup, difficulty, DURATION, &mut meter, &Stopper::default(), &mut |_, _| ())
+    }
+
+    #[test]
+    fn figures_agree_with_each_other() {
+        let measured = measured(&Setup::cpu(one_thread()), 2).expect("it starts").expect("nobody stops it");
+        let total = &measured.total;
+        assert!(total.hashes > 0 && measured.seconds >= 0.4, "{measured:?}");
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b;
+        assert!(close(total.hashes_per_s * measured.seconds, total.hashes as f64), "{total:?}");
+        assert!(
+            close(total.anns_per_s, total.hashes_per_s / 2.0) && close(total.e_per_s, total.hashes_per_s)
+        );
+        assert!(close(total.rounds_per_s, total.hashes_per_s / 1024.0), "{total:?}");
+        assert!(close(measured.upload_mbit_per_s, total.anns_per_s * 8192.0 / 1e6));
+        // Two standard deviations of what luck does, and then some.
+        let expected = total.hashes as f64 / 2.0;
+        assert!((total.found as f64 - expected).abs() < 5.0 * expected.sqrt(), "{total:?}");
+        assert!(total.round_time.steps().iter().all(|time| *time > 0.0), "{total:?}");
+        assert_eq!(measured.devices.len(), 1);
+        assert_eq!(&measured.devices[0].figures, total);
+        assert_eq!(measured.energy.map(|energy| energy.joules), Some(0.0), "a meter of nothing");
+    }
+
+    #[test]
+    fn figures_of_a_machine_that_computes_wrongly_are_refused() {
+        let wrong = rig::planted(|found| found.announcement.as_bytes_mut()[1000] ^= 1);
+        match measured(&wrong, 2) {
+            Err(BenchError::Invalid { backend, wrong: 1.., looked_at: SAMPLE }) => assert_eq!(backend, "cpu"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_backend_that_stops_by_itself_ends_the_run() {
+        let start = |sink: Sink| {
+            let failing: Sink = Arc::new(move |event| {
+                if let BackendEvent::Ended { backend, .. } = event {
+                    sink(BackendEvent::Failed { backend, error: "it is lost".into() });
+                }
+            });
+            let backend = cpu::CpuBackend::start(BackendId(0), one_thread(), failing).expect("it starts");
+            Ok(vec![Box::new(backend) as _])
+        };
+        let setup = Setup { start: Box::new(start), ..Setup::cpu(one_thread()) };
+        let error = measured(&setup, 2).expect_err("it fails").to_string();
+        assert_eq!(error, "cpu has stopped: it is lost");
+    }
+
+    #[test]
+    fn one_that_is_stopped_at_once_has_measured_nothing() {
+        let stopper = Stopper::default();
+        stopper.stop();
+        let mut meter = Meter::new(false, false);
+        let setup = Setup::cpu(one_thread());
+        let none = measure(&setup, 2, DURATION, &mut meter, &stopper, &mut |_, _| ());
+        assert_eq!(none.expect("it starts"), None);
+    }
+}

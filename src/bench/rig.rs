@@ -112,3 +112,26 @@ impl Rig {
         }
     }
 }
+
+/// One thread that mines well, but does something to one in some dozens of the announcements that it finds.
+#[cfg(test)]
+pub fn planted(harm: impl Fn(&mut Found) + Send + Sync + Copy + 'static) -> Setup {
+    use std::num::NonZero;
+
+    use crate::backend::cpu::{CpuBackend, Settings};
+
+    let cpu = Settings { threads: NonZero::new(1), ..Settings::default() };
+    let start = move |sink: Sink| {
+        let harmful: Sink = Arc::new(move |mut event| {
+            if let BackendEvent::Found { announcements, .. } = &mut event {
+                let mut found = (*announcements[0]).clone();
+                harm(&mut found);
+                announcements[0] = Arc::new(found);
+            }
+            sink(event);
+        });
+        let backend = CpuBackend::start(BackendId(0), cpu, harmful).map_err(|e| e.to_string())?;
+        Ok(vec![Box::new(backend) as Box<dyn Backend>])
+    };
+    Setup { start: Box::new(start), ..Setup::cpu(cpu) }
+}

@@ -18,7 +18,7 @@ const RATE: Style = Style::new().bold();
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
     for line in about(report) {
-        let _ = writeln!(out, "{line}");
+        out.push_str(&wrap(&line));
     }
     if report.measurements.is_empty() {
         return out;
@@ -92,7 +92,7 @@ pub fn tables(report: &Report) -> Vec<(&'static str, Table)> {
         ]);
     }
     vec![
-        ("Rates (ann/s is what is to be expected of the hashes, found/s what luck made of it)", rates),
+        ("Rates (ann/s: to be expected of the hashes; found/s: what luck made of it)", rates),
         ("Where a round's time goes, ms of all threads together", rounds),
         ("What it takes (at work: threads that were busy, on average)", needs),
     ]

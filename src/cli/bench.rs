@@ -100,11 +100,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Some(file) => Some(Report::read(file).map_err(|error| UsageError(error.to_string()))?),
         None => None,
     };
-    if let Some(directory) = arguments.html.as_ref().and_then(|file| file.parent()) {
-        if !directory.as_os_str().is_empty() && !directory.is_dir() {
-            let what = format!("--html: there is no directory {}", directory.display());
-            return Err(UsageError(what).into());
-        }
+    if let Some(directory) = arguments.html.as_ref().and_then(|file| file.parent())
+        && !directory.as_os_str().is_empty()
+        && !directory.is_dir()
+    {
+        return Err(UsageError(format!("--html: there is no directory {}", directory.display())).into());
     }
     let stopper = stop_on_signal()?;
     if let Some(rounds) = arguments.checksum {

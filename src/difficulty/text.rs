@@ -16,12 +16,13 @@ pub fn text(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&P
     let d = difficulty as f64;
     let _ = writeln!(
         out,
-        "At difficulty {difficulty} ({}), {} announcements a block period:",
+        "Power at difficulty {difficulty} ({}), {} announcements a block period, by the number\nof periods used (effective: \
+         the difficulty of the oldest; of one: against one period):",
         work_bits(difficulty),
         whole(supply.per_period(d))
     );
     let _ = writeln!(out, "{}", by_periods(supply, difficulty));
-    out.push_str("By difficulty, each at its best number of periods:\n");
+    out.push_str("Power by difficulty, each at its best number of periods:\n");
     let _ = writeln!(out, "{}", by_difficulty(curve));
     if let Some(advice) = advice {
         if supply.has_line() {
@@ -35,7 +36,7 @@ pub fn text(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&P
 /// Everything as one JSON object.
 pub fn json(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&Point>) -> Value {
     let d = difficulty as f64;
-    let of_rule = |rule: Rule| periods(rule, d, supply.per_period(d));
+    let of_rule = |rule: Rule| periods(rule, d, supply.per_period(d)).collect::<Vec<_>>();
     json!({
         "difficulty": difficulty,
         "work_bits": work_bits(difficulty).to_string(),
@@ -52,13 +53,11 @@ pub fn json(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&P
 
 fn by_periods(supply: &Supply, difficulty: u64) -> Table {
     let d = difficulty as f64;
-    let allowed = Rule::ALL.map(|rule| periods(rule, d, supply.per_period(d)));
+    let allowed = Rule::ALL.map(|rule| periods(rule, d, supply.per_period(d)).collect::<Vec<_>>());
     let most = |rule: usize| allowed[rule].iter().map(|one| one.power).fold(0.0, f64::max);
     let most = [most(0), most(1)];
     let mut table = Table::new(
-        ["periods", "effective difficulty", "announcements", "power", "of one period"]
-            .into_iter()
-            .chain(Rule::ALL.map(Rule::name)),
+        ["periods", "effective", "ann", "power", "of one"].into_iter().chain(Rule::ALL.map(Rule::name)),
     );
     for (i, one) in allowed[1].iter().enumerate() {
         let usable = [0, 1].map(|rule| match allowed[rule].get(i) {
@@ -83,7 +82,7 @@ fn by_difficulty(curve: &[Point]) -> Table {
     let mut table = Table::new([
         "difficulty",
         "periods",
-        "power, rule in force",
+        "rule in force",
         "of best",
         "periods",
         "documentation",
@@ -154,6 +153,11 @@ fn advice_text(supply: &Supply, advice: &Point) -> String {
     )
 }
 
+/// A number as it is, or with three digits and a unit where it is long.
 fn whole(number: f64) -> String {
-    format!("{number:.0}")
+    let units = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")];
+    match units.into_iter().find(|(unit, _)| number >= 10.0 * unit) {
+        Some((unit, name)) => format!("{} {name}", three_digits(number / unit)),
+        None => format!("{number:.0}"),
+    }
 }

@@ -76,6 +76,8 @@ impl std::fmt::Display for Table {
             let mut line = String::new();
             for (column, ((text, style), width)) in cells.zip(&widths).enumerate() {
                 let space = " ".repeat(width - length(text));
+                // The codes of a style would keep the space before them from being cut off.
+                let style = if text.is_empty() { Style::new() } else { style };
                 match column {
                     0 => write!(line, "{style}{text}{style:#}{space}")?,
                     _ => write!(line, "  {space}{style}{text}{style:#}")?,
