@@ -66,6 +66,12 @@ const KNOWN: &[Known] = &[
         announcements: 261397,
         digest: "7ffd919303a8ec93775e1a25bf1d2348e4a4bb5a83e22ae21fdda80167662411",
     },
+    Known {
+        rounds: 256,
+        difficulty: 128,
+        announcements: 130848,
+        digest: "5284e5958538c1521c552c05783862af27fe63db7062814bc96cdc4eef948b10",
+    },
 ];
 
 /// What came of it.

@@ -90,7 +90,13 @@ pub fn measure(
     let sample: Vec<_> =
         sample.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect::<Vec<Arc<Found>>>();
     validate(&sample, |backend| devices[backend].name.clone())?;
-    Ok(window.into_measured().map(|measured| {
+    let hashes = |readings: &Readings| total_hashes(&readings.counters);
+    let measured = window.into_measured();
+    let measured = measured.filter(|m| hashes(&m.last.value) > hashes(&m.first.value));
+    if measured.is_none() && !stopper.is_asked() {
+        return Err(BenchError::TooShort { what: setup.label(), difficulty });
+    }
+    Ok(measured.map(|measured| {
         let counters = measured.first.value.counters.iter().zip(&measured.last.value.counters);
         let done = counters.map(|(first, last)| done_between(first, last));
         let joules =
@@ -221,6 +227,14 @@ mod tests {
         let setup = Setup { start: Box::new(start), ..Setup::cpu(one_thread()) };
         let error = measured(&setup, 2).expect_err("it fails").to_string();
         assert_eq!(error, "cpu has stopped: it is lost");
+    }
+
+    #[test]
+    fn a_time_in_which_nothing_is_hashed_is_too_short() {
+        let (setup, mut meter) = (Setup::cpu(one_thread()), Meter::new(false, false));
+        let nothing =
+            measure(&setup, 2, Duration::from_nanos(1), &mut meter, &Stopper::default(), &mut |_, _| ());
+        assert!(matches!(nothing, Err(BenchError::TooShort { difficulty: 2, .. })), "{nothing:?}");
     }
 
     #[test]

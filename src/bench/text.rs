@@ -126,7 +126,7 @@ pub fn notes(report: &Report) -> Vec<String> {
     notes
 }
 
-/// What came of a checksum, on two lines.
+/// What came of a checksum.
 pub fn outcome(label: &str, outcome: &Outcome) -> String {
     let Outcome { rounds, difficulty, announcements, digest, seconds, .. } = outcome;
     let rate = *announcements as f64 / seconds.max(1e-3);
@@ -144,8 +144,8 @@ pub fn outcome(label: &str, outcome: &Outcome) -> String {
         }
     };
     format!(
-        "{label}: {rounds} hard nonces at difficulty {difficulty}, {announcements} announcements in {seconds:.1} s \
-         ({} ann/s)\n{digest} {verdict}\n",
+        "{label}: {rounds} hard nonces at difficulty {difficulty}\n\
+         {announcements} announcements in {seconds:.1} s ({} ann/s), checksum\n{digest} {verdict}\n",
         three_digits(rate)
     )
 }
