@@ -114,16 +114,6 @@ pub enum BenchError {
         /// What it said.
         reason: String,
     },
-    /// There is nothing to tell.
-    #[error(
-        "{what} at difficulty {difficulty} hashed nothing in so short a time: give it a longer --duration"
-    )]
-    TooShort {
-        /// The setup.
-        what: String,
-        /// The difficulty.
-        difficulty: u64,
-    },
     /// What was found is not valid, so that figures are worth nothing.
     #[error(
         "{backend} computes wrongly: {wrong} of {looked_at} announcements that were looked at are not valid; \

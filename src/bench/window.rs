@@ -65,15 +65,16 @@ impl<T> Window<T> {
         }
     }
 
-    /// Time goes by; to be called several times a second.
-    pub fn time_passes(&mut self, now: Moment, read: impl FnOnce() -> T) {
+    /// Time goes by; to be called several times a second. Rounds are cut short only where there is `something_to_tell`:
+    /// without that it goes on for as long as it takes.
+    pub fn time_passes(&mut self, now: Moment, something_to_tell: bool, read: impl FnOnce() -> T) {
         if self.first.is_none()
             && self.start.as_ref().is_some_and(|start| now >= start.at + self.duration / 2)
         {
             self.first = self.start.take();
         }
         let late = |first: &Reading<T>| now >= first.at + self.duration * 2;
-        if self.last.is_none() && self.first.as_ref().is_some_and(late) {
+        if something_to_tell && self.last.is_none() && self.first.as_ref().is_some_and(late) {
             self.stop(now, read);
         }
     }
@@ -127,7 +128,7 @@ mod tests {
 
     fn time_passes(window: &mut Window<u128>, milliseconds: u64) {
         let now = Duration::from_millis(milliseconds);
-        window.time_passes(now, || now.as_millis());
+        window.time_passes(now, true, || now.as_millis());
     }
 
     #[test]
@@ -179,6 +180,9 @@ mod tests {
         }
         assert!(!window.is_over());
         assert_eq!(window.fraction(Duration::from_secs(30)), 1.0);
+        window.time_passes(Duration::from_millis(20_950), false, || 0);
+        window.time_passes(Duration::from_millis(21_000), false, || 0);
+        assert!(!window.is_over(), "there is nothing to tell yet");
         time_passes(&mut window, 21_000);
         let measured = window.into_measured().expect("it is over");
         assert_eq!((measured.first.value, measured.last.value), (1000, 21_000));

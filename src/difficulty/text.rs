@@ -16,8 +16,8 @@ pub fn text(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&P
     let d = difficulty as f64;
     let _ = writeln!(
         out,
-        "Power at difficulty {difficulty} ({}), {} announcements a block period, by the number\nof periods used (effective: \
-         the difficulty of the oldest; of one: against one period):",
+        "Power at difficulty {difficulty} ({}), {} announcements a block period, by the\nnumber of periods used \
+         (effective: of the oldest; of one: against one period):",
         work_bits(difficulty),
         whole(supply.per_period(d))
     );
@@ -137,7 +137,7 @@ fn advice_text(supply: &Supply, advice: &Point) -> String {
     let why = if supply.has_line()
         && supply.found_per_s((*difficulty - 1) as f64) > supply.sent_per_s((*difficulty - 1) as f64)
     {
-        "lower ones are found faster than the line takes them,\nhigher ones are fewer than it could take"
+        "lower ones are found faster than\nthe line takes them, higher ones are fewer than it could take"
     } else if supply.has_line() {
         "the line takes all that is found"
     } else {
