@@ -42,7 +42,7 @@ pub fn about(report: &Report) -> Vec<String> {
     let mut lines = vec![
         format!("pktmine {}, {}", report.version, report.time),
         format!(
-            "{}, {} of its processors, {} MiB",
+            "{}, {} logical processors, {} MiB",
             machine.processor, machine.processors, machine.memory_mib
         ),
         format!("{}, load {:.1} before", machine.system, machine.load),

@@ -16,8 +16,8 @@ pub fn text(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&P
     let d = difficulty as f64;
     let _ = writeln!(
         out,
-        "Power at difficulty {difficulty} ({}), {} announcements a block period, by the\nnumber of periods used \
-         (effective: of the oldest; of one: against one period):",
+        "Power at difficulty {difficulty} ({}), {} announcements a block period, by\nthe number of periods used \
+         (effective: of the oldest; of one: against one):",
         work_bits(difficulty),
         whole(supply.per_period(d))
     );
