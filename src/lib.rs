@@ -11,7 +11,7 @@
 //! | [`report`] | counters | status lines |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
-//! | [`bench`] | backends | their rates; no network |
+//! | [`mod@bench`] | backends | their rates; no network |
 //! | [`difficulty`] | rates and lines | the difficulty that pays best |
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
