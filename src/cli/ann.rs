@@ -1,13 +1,13 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kernels::{Kernel, WorkBits, kernel::UnknownKernel};
+use kernels::WorkBits;
 use serde::Deserialize;
 
-use super::{Exit, UsageError, parse_duration, parse_period, pool_url};
+use super::{Exit, KernelChoice, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
     backend::cpu,
     local_pool,
@@ -118,23 +118,6 @@ enum Cancel {
     Now,
     /// Let rounds end while ann handlers take them
     Finish,
-}
-
-/// A kernel, or none for the fastest.
-#[derive(Clone, Copy, Debug)]
-struct KernelChoice(Option<Kernel>);
-
-impl FromStr for KernelChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self(None)),
-            name => {
-                name.parse().map(|kernel| Self(Some(kernel))).map_err(|e: UnknownKernel| format!("{e}, auto"))
-            }
-        }
-    }
 }
 
 /// The settings file that scripts for other miners already have.

@@ -3,13 +3,15 @@
 mod json;
 mod output;
 mod rates;
+mod table;
 mod text;
 
 use std::time::Duration;
 
 pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
-pub use text::scaled;
+pub use table::Table;
+pub use text::{scaled, three_digits};
 
 use crate::{
     backend::Counters,
