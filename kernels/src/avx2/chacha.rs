@@ -1,8 +1,8 @@
 //! ChaCha20 of eight blocks at once: a lane of 32 bits is a block, of whatever states the blocks may be.
 //!
-//! All 16 words stay in registers but one, word 11, which is in memory to make room for the rotations by 12 and 7.
-//! Compilers do not find that, hence the assembly. One group of eight keeps all vector units busy where an instruction
-//! takes one cycle, as it does on every processor that has AVX2 but not AVX-512.
+//! All 16 words stay in registers, but one of them waits in memory while its register is needed for the rotations by 12
+//! and by 7. Compilers do not find that, hence the assembly. What is loaded from where it was just stored comes ten cycles
+//! later, so that another word waits each time, and none that is needed soon.
 
 use std::arch::asm;
 use std::arch::x86_64::_mm256_setr_epi32;
@@ -175,8 +175,8 @@ pub(super) unsafe fn one_time_keys(headers: &[*const u8; 8]) -> [Lanes; 8] {
 #[repr(C, align(32))]
 struct Start {
     words: [Lanes; 16],
-    /// Where word 11 is while the others are in registers.
-    word11: Lanes,
+    /// Where words wait while their registers are needed.
+    waiting: [Lanes; 2],
 }
 
 impl Start {
@@ -187,7 +187,7 @@ impl Start {
         for (word, constant) in words.iter_mut().zip(CONSTANTS) {
             *word = all32(constant);
         }
-        Self { words, word11: zero() }
+        Self { words, waiting: [zero(); 2] }
     }
 
     /// Key and nonce of each lane's header, and its counter.
@@ -254,7 +254,7 @@ macro_rules! each {
     ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
 }
 
-/// `a += b; d ^= a`.
+/// `a += b; d ^= a`, or `c += d; b ^= c`.
 macro_rules! add_xor {
     ([$a:tt $b:tt $d:tt]) => {
         concat!(
@@ -276,26 +276,6 @@ macro_rules! add_xor {
     };
 }
 
-/// `c += d; b ^= c`, where word 11 is in memory.
-macro_rules! add_xor_below {
-    ([11 $d:tt $b:tt]) => {
-        concat!(
-            "vpaddd ymm11, ymm",
-            $d,
-            ", [{words} + 512]\n",
-            "vmovdqa [{words} + 512], ymm11\n",
-            "vpxor ymm",
-            $b,
-            ", ymm",
-            $b,
-            ", ymm11\n",
-        )
-    };
-    ($x:tt) => {
-        add_xor!($x)
-    };
-}
-
 macro_rules! rotate16 {
     ($x:tt) => {
         concat!("vpshufb ymm", $x, ", ymm", $x, ", [{rotations}]\n")
@@ -308,18 +288,22 @@ macro_rules! rotate8 {
     };
 }
 
+/// With the register of word 3, which waits.
 macro_rules! rotate12 {
-    ($x:tt) => { rotate!($x 12 20) };
+    ($x:tt) => { rotate!($x 12 20 3) };
 }
 
+/// With the register of word 0, which waits.
 macro_rules! rotate7 {
-    ($x:tt) => { rotate!($x 7 25) };
+    ($x:tt) => { rotate!($x 7 25 0) };
 }
 
 macro_rules! rotate {
-    ($x:tt $left:tt $right:tt) => {
+    ($x:tt $left:tt $right:tt $other:tt) => {
         concat!(
-            "vpslld ymm11, ymm",
+            "vpslld ymm",
+            $other,
+            ", ymm",
             $x,
             ", ",
             $left,
@@ -335,7 +319,9 @@ macro_rules! rotate {
             $x,
             ", ymm",
             $x,
-            ", ymm11\n",
+            ", ymm",
+            $other,
+            "\n",
         )
     };
 }
@@ -346,19 +332,23 @@ macro_rules! quarter_rounds {
         concat!(
             each!(add_xor $([$a $b $d])+),
             each!(rotate16 $($d)+),
-            each!(add_xor_below $([$c $d $b])+),
+            each!(add_xor $([$c $d $b])+),
+            "vmovdqa [{words} + 512], ymm3\n",
             each!(rotate12 $($b)+),
+            "vmovdqa ymm3, [{words} + 512]\n",
             each!(add_xor $([$a $b $d])+),
             each!(rotate8 $($d)+),
-            each!(add_xor_below $([$c $d $b])+),
+            each!(add_xor $([$c $d $b])+),
+            "vmovdqa [{words} + 544], ymm0\n",
             each!(rotate7 $($b)+),
+            "vmovdqa ymm0, [{words} + 544]\n",
         )
     };
 }
 
-/// Words 0 to 15 in the registers of their numbers, but 11.
+/// Words 0 to 15 in the registers of their numbers.
 macro_rules! for_words {
-    ($line:ident) => { each!($line 0 1 2 3 4 5 6 7 8 9 10 12 13 14 15) };
+    ($line:ident) => { each!($line 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15) };
 }
 
 macro_rules! load_word {
@@ -379,22 +369,18 @@ macro_rules! add_word {
 fn keystream(start: &mut Start) -> [Lanes; 16] {
     let (a, b, c, d, e, f, g, h): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
     let (i, j, k, l, m, n, o, p): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
-    // SAFETY: reads `start` and the rotations and writes word 11's place in `start`, all aligned to 32 bytes as their
+    // SAFETY: reads `start` and the rotations and writes where words of `start` wait, all aligned to 32 bytes as their
     // types say; every vector register is declared as written.
     unsafe {
         asm!(
             for_words!(load_word),
-            "vmovdqa ymm11, [{words} + 352]",
-            "vmovdqa [{words} + 512], ymm11",
             "mov {rounds:e}, 10",
             "2:",
             quarter_rounds!([0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15]),
             quarter_rounds!([0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14]),
             "dec {rounds:e}",
             "jnz 2b",
-            "vmovdqa ymm11, [{words} + 512]",
             for_words!(add_word),
-            add_word!(11),
             words = in(reg) start,
             rotations = in(reg) &ROTATIONS,
             rounds = out(reg) _,
