@@ -157,11 +157,6 @@ pub(super) unsafe fn hash<const DIGEST: usize>(messages: [*const u8; 4], len: us
     digests
 }
 
-/// The lines of one instruction for the four columns, or diagonals, of a half round.
-macro_rules! each {
-    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
-}
-
 /// `a += b + m`, where m is looked up: spelt out, twelve rounds would be more than the processor keeps decoded.
 macro_rules! add_message {
     ([$a:tt $b:tt $m:tt]) => {
