@@ -3,17 +3,17 @@
 use super::instruction::{code, input_word};
 use super::{BUFFER_WORDS, InvalidProgram, Kind, table_cost};
 use crate::Hash32;
-use crate::primitives::{expand, expand_starts};
+use crate::primitives::{expand_blocks, expand_starts};
 
 /// What the first budget of a program is.
 const BUDGET: u32 = 20_000;
 
-/// The program buffer of `seed` and the number of its words that are instructions; `None` as soon as it is clear that
-/// [`Program::table_cost`](super::Program::table_cost) is going to be above `price`.
-pub(super) fn generate(
-    seed: &Hash32,
-    price: u64,
-) -> Result<Option<(Box<[u32; BUFFER_WORDS]>, usize)>, InvalidProgram> {
+/// A program buffer, and how many of its words are instructions.
+type Generated = (Box<[u32; BUFFER_WORDS]>, usize);
+
+/// `RANDGEN(seed)`; `None` as soon as it is clear that [`Program::table_cost`](super::Program::table_cost) is going to be
+/// above `price`.
+pub(super) fn generate(seed: &Hash32, price: u64) -> Result<Option<Generated>, InvalidProgram> {
     let mut generator = Generator::new(seed, price);
     generator.add_loop(BUDGET);
     if generator.is_too_dear() {
@@ -28,16 +28,16 @@ pub(super) fn generate(
 }
 
 fn expanded_buffer(seed: &Hash32) -> Box<[u32; BUFFER_WORDS]> {
-    let mut bytes = [0; 4 * BUFFER_WORDS];
-    expand(seed, 0, &mut bytes);
+    let mut blocks = [[0; 4 * WORDS]; BUFFER_WORDS / WORDS];
+    expand_blocks(seed, 0, &mut blocks);
     let mut buffer = Box::new([0; BUFFER_WORDS]);
-    for (word, bytes) in buffer.iter_mut().zip(bytes.as_chunks().0) {
+    for (word, bytes) in buffer.iter_mut().zip(blocks.as_flattened().as_chunks().0) {
         *word = u32::from_le_bytes(*bytes);
     }
     buffer
 }
 
-/// Expansions that random words are drawn from at a time, and words of each.
+/// Expansions that random words are drawn from at a time, and words of each, which are a keystream block.
 const STARTS: usize = 16;
 const WORDS: usize = 16;
 
