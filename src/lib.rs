@@ -18,6 +18,7 @@
 
 pub mod backend;
 pub mod cli;
+pub mod config;
 mod http;
 pub mod local_pool;
 pub mod miner;

@@ -9,7 +9,7 @@ pub mod cpu;
 mod gpu;
 mod self_test;
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 use crate::values::{BackendId, Found, Round};
 
@@ -30,6 +30,17 @@ pub trait Backend: Send {
 
     /// What it has done since it started.
     fn counters(&self) -> Counters;
+
+    /// Mines with another number of threads from now on (`None`: as many as the machine has processors), if it is a
+    /// backend with threads; `None` if not. Rounds at work are given up, and end as all rounds do; those that wait
+    /// stay. [`BackendInfo::capacity`] is another one then.
+    ///
+    /// # Errors
+    /// If the threads cannot be had; those that there are go on.
+    fn set_threads(&mut self, threads: Option<NonZero<usize>>) -> Option<Result<(), String>> {
+        let _ = threads;
+        None
+    }
 }
 
 /// How far cancelling goes.

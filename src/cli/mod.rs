@@ -1,6 +1,8 @@
 //! What the user typed: the commands, their flags, and how a failure is told. No logic beyond that.
 
 mod ann;
+mod config;
+mod documents;
 mod pool;
 mod verify;
 
@@ -11,13 +13,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{format::Writer, time::FormatTime},
 };
 use url::Url;
+
+use crate::config::{ConfigError, Layers, Resolved, with_switches};
 
 /// Announcement miner and hardware benchmark for PacketCrypt.
 #[derive(Debug, Parser)]
@@ -44,6 +48,13 @@ enum Command {
     Pool(pool::Arguments),
     /// Validate announcements
     Verify(verify::Arguments),
+    /// Check the settings file, and show what settings come from where
+    #[command(subcommand)]
+    Config(config::Arguments),
+    /// Print what a shell needs to complete commands and flags
+    Completions(documents::Completions),
+    /// Print the manual page, or write those of all commands
+    Man(documents::Man),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,19 +85,56 @@ enum Exit {
 #[error("{0}")]
 struct UsageError(String);
 
+/// The whole command line.
+fn definition() -> clap::Command {
+    with_switches(Arguments::command())
+}
+
+/// Reads the command line, and what variables and the settings file say where it says nothing.
+fn parse() -> Result<(Arguments, Option<(Layers, Resolved)>), ConfigError> {
+    let definition = definition();
+    let matches = definition.clone().get_matches();
+    let layered = match Layers::of(&definition, &matches) {
+        Some(layers) => Some(layers.resolve().map(|resolved| (layers, resolved))?),
+        None => None,
+    };
+    let matches = layered.as_ref().map_or(&matches, |(_, resolved)| &resolved.matches);
+    let arguments = Arguments::from_arg_matches(matches).map_err(|e| ConfigError(vec![e.to_string()]))?;
+    Ok((arguments, layered))
+}
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let (arguments, layered) = match parse() {
+        Ok(parsed) => parsed,
+        Err(ConfigError(problems)) => {
+            for problem in problems {
+                let _ = writeln!(anstream::stderr(), "pktmine: {problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
     match arguments.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     let _log = start_log(arguments.verbose);
-    let result = match arguments.command {
-        Command::Ann(arguments) => ann::run(arguments),
-        Command::Pool(arguments) => pool::run(arguments),
-        Command::Verify(arguments) => verify::run(arguments),
+    if let Some((_, resolved)) = &layered {
+        if let Some(file) = &resolved.file {
+            tracing::info!("settings read from {}", file.display());
+        }
+        resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+    let result = match (arguments.command, layered) {
+        (Command::Ann(arguments), Some((layers, resolved))) => ann::run(arguments, layers, resolved),
+        (Command::Config(config::Arguments::Print(_)), Some((_, resolved))) => config::print(&resolved),
+        (Command::Config(config::Arguments::Check(check)), _) => config::check(&definition(), &check),
+        (Command::Ann(_) | Command::Config(_), None) => unreachable!("these commands have settings"),
+        (Command::Pool(arguments), _) => pool::run(arguments),
+        (Command::Verify(arguments), _) => verify::run(arguments),
+        (Command::Completions(arguments), _) => documents::completions(&arguments, definition()),
+        (Command::Man(arguments), _) => documents::man(&arguments, definition()),
     };
     match result {
         Ok(Exit::Done) => ExitCode::SUCCESS,

@@ -103,6 +103,7 @@ enum Message {
     Fetched { request: u64, result: Result<Vec<u8>, pool::FetchError> },
     Answered { request: u64, outcome: upload::PostOutcome },
     Checked { check: u64, verdicts: Vec<Result<(), Invalid>> },
+    Change(Box<Settings>),
     Stop,
 }
 
@@ -126,6 +127,20 @@ impl Stopper {
     }
 }
 
+/// Gives a miner other settings while it mines, from any thread.
+#[derive(Clone)]
+pub struct Changer(Sender<Message>);
+
+impl Changer {
+    /// From now on these settings hold, as far as they can change while mining: the pools (none: those that there
+    /// are stay), how they are asked, who is paid, how announcements are handed in, what becomes of work on a block
+    /// when there is a new one, the threads of the CPU backend and the time between two status lines.
+    pub fn change(&self, settings: Settings) {
+        // A miner that has ended already needs no telling.
+        let _ = self.0.send(Message::Change(Box::new(settings)));
+    }
+}
+
 impl Miner {
     /// Starts the backends and has them prove themselves.
     ///
@@ -146,6 +161,11 @@ impl Miner {
     /// What stops it.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.sender.clone())
+    }
+
+    /// What gives it other settings.
+    pub fn changer(&self) -> Changer {
+        Changer(self.sender.clone())
     }
 
     /// Mines until the time is over, it is asked to stop, or nothing is left that mines. Returns where every
@@ -295,7 +315,58 @@ impl Loop {
                 self.upload(upload::Event::Answered { request, outcome });
             }
             Message::Checked { check, verdicts } => self.upload(upload::Event::Checked { check, verdicts }),
+            Message::Change(settings) => self.change(*settings),
             Message::Stop => self.asked_to_stop(),
+        }
+    }
+
+    /// Takes over what can change while mining.
+    fn change(&mut self, new: Settings) {
+        if self.stage != Stage::Mining {
+            return;
+        }
+        let keep = Settings { pools: self.settings.pools.clone(), ..new };
+        let pools = if new.pools.is_empty() { keep.pools.clone() } else { new.pools };
+        // What was chosen by chance stays.
+        let upload = upload::Settings { seed: self.settings.upload.seed, ..keep.upload };
+        if upload.uploaders != self.settings.upload.uploaders {
+            self.shell.agent = upload::http::agent(upload.uploaders);
+        }
+        if keep.cpu.threads != self.settings.cpu.threads {
+            self.settings.cpu.threads = keep.cpu.threads;
+            self.resize();
+        }
+        self.next_status = self.next_status.min(self.now() + keep.interval);
+        self.settings.interval = keep.interval;
+        self.settings.cancel = keep.cancel;
+        self.settings.upload = upload.clone();
+        self.settings.pool = keep.pool.clone();
+        self.schedule(scheduler::Event::Policy(keep.cancel));
+        let listed = self.pools.list(pools, keep.pool, self.now());
+        self.shell.fetcher = Arc::new(self.shell.fetcher.with_pools(self.pools.len()));
+        self.settings.pools = listed.iter().map(|(_, url)| url.clone()).collect();
+        let listed = listed.into_iter().map(|(pool, url)| (pool, url.to_string())).collect();
+        self.upload(upload::Event::Change { pools: listed, settings: upload });
+        self.pools(pool::Event::Tick);
+    }
+
+    /// Has every backend that has threads mine with as many as the settings say.
+    fn resize(&mut self) {
+        let mut resized = Vec::new();
+        for (index, slot) in self.backends.iter_mut().enumerate() {
+            let Some(backend) = &mut slot.backend else { continue };
+            match backend.set_threads(self.settings.cpu.threads) {
+                None => {}
+                Some(Ok(())) => {
+                    let info = backend.info();
+                    tracing::info!("mining on {}: {}", info.name, info.description);
+                    resized.push((BackendId(index), info.capacity));
+                }
+                Some(Err(error)) => tracing::error!("{error}; mining goes on with as many as before"),
+            }
+        }
+        for (backend, capacity) in resized {
+            self.schedule(scheduler::Event::Resized { backend, capacity });
         }
     }
 

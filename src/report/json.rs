@@ -65,6 +65,7 @@ fn pool(account: &Account) -> Value {
     json!({
         "pool": account.pool,
         "found": account.found,
+        "missed": account.missed,
         "accepted": account.accepted,
         "told_late": account.told_late,
         "duplicate": account.duplicate,

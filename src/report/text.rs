@@ -85,6 +85,9 @@ fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
             write!(out, " + {name} {count}")?;
         }
         writeln!(out)?;
+        if pool.missed > 0 {
+            writeln!(out, "  {} more were found while this pool was not mined for", pool.missed)?;
+        }
         if pool.told_late > 0 {
             writeln!(
                 out,

@@ -66,8 +66,20 @@ pub(super) struct Delivery {
     account: Account,
     /// Reasons to want nothing that were told.
     told: BTreeSet<Cause>,
+    /// Since when the pool is no longer mined for.
+    left: Option<Left>,
     draining: bool,
     finished: bool,
+}
+
+/// How a pool was left that is no longer mined for.
+struct Left {
+    /// What all backends had found by then.
+    found: u64,
+    /// What waits until then is lost.
+    patience: Moment,
+    /// Whether that moment has come.
+    over: bool,
 }
 
 struct InFlight {
@@ -108,13 +120,32 @@ impl Delivery {
             list: 0,
             account: Account { pool: name.into(), ..Account::default() },
             told: BTreeSet::new(),
+            left: None,
             draining: false,
             finished: false,
         }
     }
 
+    /// The pool is mined for (again); `found` is what all backends have found so far.
+    pub fn join(&mut self, found: u64) {
+        if let Some(left) = self.left.take() {
+            self.account.missed += found - left.found;
+            self.told.clear();
+        }
+    }
+
+    /// The pool is no longer mined for. What waits for it is sent until `patience`, and lost then.
+    pub fn leave(&mut self, found: u64, patience: Moment) {
+        if self.left.is_none() {
+            self.left = Some(Left { found, patience, over: false });
+        }
+    }
+
     /// Sorts new announcements.
     pub fn found(&mut self, announcements: &[Arc<Found>], cx: &mut Context) {
+        if self.left.is_some() {
+            return;
+        }
         for found in announcements {
             let age = cx.new_id();
             self.sort(found.clone(), age, cx.now, cx);
@@ -151,6 +182,9 @@ impl Delivery {
     }
 
     fn judge(&self, job: &Job) -> Judgement {
+        if self.left.as_ref().is_some_and(|left| left.over) {
+            return Judgement::Lose(Fate::Unwanted, Cause::PoolRemoved);
+        }
         let judgement = self.view.as_ref().map_or(Judgement::Hold, |view| judge(view, job));
         #[cfg(test)]
         if planted(Bug::KeepStale) && matches!(judgement, Judgement::Lose(Fate::Stale, _)) {
@@ -216,6 +250,27 @@ impl Delivery {
             if self.told.insert(Cause::NoHandler) {
                 cx.note(Notice::warn(notice));
             }
+        }
+    }
+
+    /// Loses what waits for a pool that is no longer mined for, when that had its time.
+    fn drop_left(&mut self, cx: &mut Context) {
+        let Some(left) = self.left.as_mut().filter(|left| !left.over && left.patience <= cx.now) else { return };
+        left.over = true;
+        for queue in self.queues() {
+            queue.close();
+        }
+        let lost: Vec<_> = self.queues().flat_map(|queue| queue.extract(|_| true)).collect();
+        let n: usize = lost.iter().map(Parcel::len).sum();
+        if n > 0 {
+            cx.note(Notice::warn(format!(
+                "pool {} is not mined for any more and did not take {n} announcements that waited for it",
+                self.account.pool
+            )));
+        }
+        for parcel in lost {
+            let maybe_delivered = parcel.history.maybe_delivered;
+            self.lose(parcel.len(), maybe_delivered, Fate::Unwanted, Cause::PoolRemoved, cx);
         }
     }
 
@@ -685,6 +740,7 @@ impl Delivery {
         if self.finished {
             return;
         }
+        self.drop_left(cx);
         for place in 0..self.handlers.len() {
             self.close_old(place, cx);
             self.check_samples(place, cx);
@@ -698,7 +754,8 @@ impl Delivery {
         if planted(Bug::IgnoreAge) && !self.draining {
             return;
         }
-        if queue.due().is_some_and(|due| self.draining || due <= cx.now) {
+        let no_more = self.draining || self.left.is_some();
+        if queue.due().is_some_and(|due| no_more || due <= cx.now) {
             queue.close();
         }
     }
@@ -761,7 +818,9 @@ impl Delivery {
             });
             full_age.into_iter().chain(post).min()
         };
-        self.handlers.iter().filter_map(of_handler).min()
+        let waits = || self.queued() > 0;
+        let patience = self.left.as_ref().filter(|left| !left.over && waits()).map(|left| left.patience);
+        self.handlers.iter().filter_map(of_handler).chain(patience).min()
     }
 
     fn queued(&self) -> u64 {
@@ -775,8 +834,11 @@ impl Delivery {
 
     /// This pool's side of the ledger.
     pub fn account(&self, found: u64) -> Account {
+        let since_left = self.left.as_ref().map_or(0, |left| found - left.found);
+        let missed = self.account.missed + since_left;
         let account = Account {
-            found,
+            found: found - missed,
+            missed,
             queued: self.queued(),
             in_flight: self.in_flight(),
             handlers: self.handlers.iter().map(Handler::row).collect(),
