@@ -13,7 +13,7 @@ use kernels::WorkBits;
 use pktmine::{
     backend::cpu,
     local_pool::{self, HandlerState, LocalPool},
-    miner::{Miner, Settings, Stopper},
+    miner::{Changer, Miner, Settings, Stopper},
     pool,
     scheduler::CancelPolicy,
     upload::{self, Account, Cause, Fate, Ledger, Refusal},
@@ -67,13 +67,14 @@ fn hurried(pools: Vec<Url>) -> Settings {
 /// A miner that runs until the test has seen enough.
 struct Running {
     stopper: Stopper,
+    changer: Changer,
     thread: thread::JoinHandle<Ledger>,
 }
 
 fn mine(settings: Settings) -> Running {
     let miner = Miner::new(settings).expect("the miner starts");
-    let stopper = miner.stopper();
-    Running { stopper, thread: thread::spawn(move || miner.run().expect("it mines")) }
+    let (stopper, changer) = (miner.stopper(), miner.changer());
+    Running { stopper, changer, thread: thread::spawn(move || miner.run().expect("it mines")) }
 }
 
 impl Running {
@@ -296,4 +297,36 @@ fn a_second_request_to_stop_leaves_at_once_and_names_what_is_left() {
     assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
     let account = &ledger.pools[0];
     assert!(account.unknown + account.queued > 0, "{account:#?}");
+}
+
+#[test]
+fn pools_come_and_go_while_mining_and_each_account_adds_up() {
+    let (first, second) = (start_pool(easy()), start_pool(local_pool::Settings { handlers: 2, ..easy() }));
+    let miner = mine(hurried(vec![first.url()]));
+    wait_for(&first, 100);
+    miner.changer.change(hurried(vec![second.url(), first.url()]));
+    wait_for(&second, 100);
+    miner.changer.change(hurried(vec![second.url()]));
+    wait_for(&second, 300);
+    let missed_by_first = first.stats().total.accepted;
+    miner.changer.change(hurried(vec![first.url(), second.url()]));
+    wait_for(&first, 100);
+    let ledger = miner.finish();
+    assert_nothing_lost(&ledger.pools[0], &first);
+    assert_nothing_lost(&ledger.pools[1], &second);
+    assert!(ledger.pools[0].missed > 0 && ledger.pools[1].missed > 0, "{ledger:#?}");
+    assert!(missed_by_first < first.stats().total.accepted);
+}
+
+#[test]
+fn threads_come_and_go_while_mining_and_nothing_is_lost() {
+    let pool = start_pool(easy());
+    let miner = mine(hurried(vec![pool.url()]));
+    for threads in [3, 1, 2] {
+        wait_for(&pool, 100);
+        let cpu = cpu::Settings { threads: NonZero::new(threads), ..cpu::Settings::default() };
+        miner.changer.change(Settings { cpu, ..hurried(Vec::new()) });
+    }
+    wait_for(&pool, 300);
+    assert_nothing_lost(&miner.finish().pools[0], &pool);
 }

@@ -241,11 +241,7 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
         },
-        cpu: cpu::Settings {
-            threads: arguments.threads,
-            team: arguments.team,
-            kernel: arguments.kernel.0,
-        },
+        cpu: cpu::Settings { threads: arguments.threads, team: arguments.team, kernel: arguments.kernel.0 },
         duration: arguments.duration,
         drain: miner::DRAIN,
         interval: arguments.interval,
@@ -256,7 +252,8 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
 /// Puts the layers together again and has the miner change what can be changed while it mines. What is wrong is told,
 /// and the old settings stay.
 fn reload(layers: &Layers, current: &mut Resolved, changer: &miner::Changer) {
-    let refused = |why: &dyn std::fmt::Display| tracing::error!("the old settings stay, the new ones are wrong: {why}");
+    let refused =
+        |why: &dyn std::fmt::Display| tracing::error!("the old settings stay, the new ones are wrong: {why}");
     let new = match layers.resolve() {
         Ok(new) => new,
         Err(error) => return refused(&error),

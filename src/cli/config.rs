@@ -1,10 +1,6 @@
 //! `pktmine config`: check the settings file, and show what settings come from where.
 
-use std::{
-    ffi::OsStr,
-    fmt::Write,
-    path::PathBuf,
-};
+use std::{ffi::OsStr, fmt::Write, path::PathBuf};
 
 use clap::{Args, Subcommand};
 

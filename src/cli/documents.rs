@@ -71,7 +71,10 @@ fn write_pages(command: &Command, folder: &Path) -> anyhow::Result<()> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     let file = folder.join(format!("{name}.1"));
     fs::write(&file, page(command)?).with_context(|| format!("cannot write {}", file.display()))?;
-    command.get_subcommands().filter(|inner| inner.get_name() != "help").try_for_each(|inner| write_pages(inner, folder))
+    command
+        .get_subcommands()
+        .filter(|inner| inner.get_name() != "help")
+        .try_for_each(|inner| write_pages(inner, folder))
 }
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {
@@ -84,7 +87,9 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
 /// To stdout; a reader who has seen enough is no failure.
 fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
     match io::stdout().write_all(bytes) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
         _ => Ok(Exit::Done),
     }
 }

@@ -437,7 +437,10 @@ fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
 fn unknown_key(command: &Command, key: &str) -> String {
     let remedy = match nearest(key, settings_of(command).map(|(key, _)| key)) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("the keys are the long names of the flags that `pktmine {} --help` shows", command.get_name()),
+        None => format!(
+            "the keys are the long names of the flags that `pktmine {} --help` shows",
+            command.get_name()
+        ),
     };
     format!("there is no setting `{key}`; {remedy}")
 }
@@ -458,8 +461,10 @@ fn settings_of(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
 }
 
 fn key_of(arg: &Arg) -> Option<&str> {
-    let shows =
-        matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version);
+    let shows = matches!(
+        arg.get_action(),
+        ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+    );
     let key = if arg.is_positional() { Some(arg.get_id().as_str()) } else { arg.get_long() };
     key.filter(|key| !shows && *key != "config")
 }

@@ -255,7 +255,9 @@ impl Delivery {
 
     /// Loses what waits for a pool that is no longer mined for, when that had its time.
     fn drop_left(&mut self, cx: &mut Context) {
-        let Some(left) = self.left.as_mut().filter(|left| !left.over && left.patience <= cx.now) else { return };
+        let Some(left) = self.left.as_mut().filter(|left| !left.over && left.patience <= cx.now) else {
+            return;
+        };
         left.over = true;
         for queue in self.queues() {
             queue.close();

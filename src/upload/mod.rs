@@ -100,11 +100,7 @@ fn uploaders(asked: usize) -> usize {
 }
 
 fn within_bounds(settings: Settings) -> Settings {
-    Settings {
-        uploaders: uploaders(settings.uploaders),
-        batch_len: settings.batch_len.max(1),
-        ..settings
-    }
+    Settings { uploaders: uploaders(settings.uploaders), batch_len: settings.batch_len.max(1), ..settings }
 }
 
 /// What the uploader is told.
