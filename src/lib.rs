@@ -14,7 +14,7 @@
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
-//! together in [`miner`]; [`cli`] is what the user types. `local_pool` knows nothing of the miner, only [`protocol`].
+//! together in [`miner`]; [`cli`] is what the user types, [`config`] what else settings come from. `local_pool` knows nothing of the miner, only [`protocol`].
 
 pub mod backend;
 pub mod cli;

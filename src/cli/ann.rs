@@ -141,7 +141,7 @@ impl FromStr for KernelChoice {
 /// needs a restart.
 ///
 /// [`Changer::change`]: miner::Changer::change
-const LIVE: [&str; 9] = [
+pub(super) const LIVE: [&str; 9] = [
     "pools",
     "paymentaddr",
     "threads",

@@ -32,10 +32,7 @@ pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Ex
         return Err(UsageError(text).into());
     };
     match check_file(definition, &file) {
-        Ok(()) => {
-            anstream::println!("{}: all is well", file.display());
-            Ok(Exit::Done)
-        }
+        Ok(()) => super::print(format!("{}: all is well\n", file.display()).as_bytes()),
         Err(ConfigError(problems)) => Err(UsageError(problems.join("\npktmine: ")).into()),
     }
 }
@@ -50,8 +47,7 @@ pub fn print(resolved: &Resolved) -> anyhow::Result<Exit> {
     for setting in &resolved.settings {
         write_setting(&mut out, setting)?;
     }
-    anstream::print!("{out}");
-    Ok(Exit::Done)
+    super::print(out.as_bytes())
 }
 
 fn write_setting(out: &mut String, setting: &Setting) -> std::fmt::Result {

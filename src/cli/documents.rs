@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man as Page;
 
-use super::Exit;
+use super::{Exit, print};
 
 /// What to complete for.
 #[derive(Debug, Args)]
@@ -82,14 +81,4 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Page::new(command.clone()).manual("pktmine").render(&mut page)?;
     page.extend_from_slice(MORE.as_bytes());
     Ok(page)
-}
-
-/// To stdout; a reader who has seen enough is no failure.
-fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
-    match io::stdout().write_all(bytes) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(Exit::Done),
-    }
 }

@@ -189,6 +189,16 @@ impl FormatTime for Seconds {
     }
 }
 
+/// Writes to stdout; a reader who has seen enough is no failure.
+fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to stdout"))
+        }
+        _ => Ok(Exit::Done),
+    }
+}
+
 /// Reads a pool's address.
 fn pool_url(text: &str) -> Result<Url, UsageError> {
     let url = Url::parse(text).map_err(|e| {
@@ -215,5 +225,21 @@ fn parse_period(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".into()),
         period => Ok(period),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_defined_and_knows_each_setting_that_can_change_while_mining() {
+        let definition = definition();
+        definition.clone().debug_assert();
+        let ann = definition.find_subcommand("ann").expect("there is such a command");
+        for key in ann::LIVE {
+            let known = ann.get_arguments().any(|arg| arg.get_long() == Some(key) || arg.get_id() == key);
+            assert!(known, "{key} is no setting");
+        }
     }
 }

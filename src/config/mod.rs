@@ -200,7 +200,7 @@ impl Layers {
         }
         let mut warnings = Vec::new();
         if self.table().is_none() {
-            given.append(&mut self.from_variables(&mut problems, &mut warnings));
+            given.append(&mut self.variables_given(&mut problems, &mut warnings));
         }
         if !problems.is_empty() {
             return Err(ConfigError(problems));
@@ -224,18 +224,21 @@ impl Layers {
         Ok(all.into_iter().filter(|given| given.table.as_deref() == self.table()).collect())
     }
 
-    fn from_variables(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Given> {
+    fn variables_given(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Given> {
         let args: Vec<_> = settings_of(self.command()).collect();
         let names: BTreeMap<_, _> = args.iter().map(|(key, arg)| (variable(key), (*key, *arg))).collect();
         let mut all = Vec::new();
         for (name, value) in &self.variables {
             let in_file = name.strip_suffix("_FILE").filter(|_| !names.contains_key(name));
             let Some((key, arg)) = names.get(in_file.unwrap_or(name)) else {
-                let known = names.keys().map(String::as_str);
+                // Without what all begin with, or else all would be alike.
+                let known = names.keys().map(|known| &known[PREFIX.len()..]);
                 if name != "PKTMINE_CONFIG"
-                    && let Some(meant) = nearest(name, known)
+                    && let Some(meant) = nearest(&name[PREFIX.len()..], known)
                 {
-                    warnings.push(format!("the variable {name} means nothing here: did you mean {meant}?"));
+                    warnings.push(format!(
+                        "the variable {name} means nothing here: did you mean {PREFIX}{meant}?"
+                    ));
                 }
                 continue;
             };
