@@ -55,6 +55,10 @@ pub fn completions(arguments: &Completions, mut definition: Command) -> anyhow::
 
 /// Prints the program's page, or writes all pages.
 pub fn man(arguments: &Man, mut definition: Command) -> anyhow::Result<Exit> {
+    // The help of commands is in their pages.
+    definition = definition
+        .disable_help_subcommand(true)
+        .mut_subcommands(|command| command.disable_help_subcommand(true));
     definition.build();
     match &arguments.out {
         None => print(&page(&definition)?),
@@ -70,10 +74,7 @@ fn write_pages(command: &Command, folder: &Path) -> anyhow::Result<()> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     let file = folder.join(format!("{name}.1"));
     fs::write(&file, page(command)?).with_context(|| format!("cannot write {}", file.display()))?;
-    command
-        .get_subcommands()
-        .filter(|inner| inner.get_name() != "help")
-        .try_for_each(|inner| write_pages(inner, folder))
+    command.get_subcommands().try_for_each(|inner| write_pages(inner, folder))
 }
 
 fn page(command: &Command) -> io::Result<Vec<u8>> {

@@ -143,7 +143,10 @@ impl Delivery {
 
     /// Sorts new announcements.
     pub fn found(&mut self, announcements: &[Arc<Found>], cx: &mut Context) {
-        if self.left.is_some() {
+        let is_left = self.left.is_some();
+        #[cfg(test)]
+        let is_left = is_left && !planted(Bug::FeedRemovedPool);
+        if is_left {
             return;
         }
         for found in announcements {
@@ -271,6 +274,10 @@ impl Delivery {
             )));
         }
         for parcel in lost {
+            #[cfg(test)]
+            if planted(Bug::DropRemovedSilently) {
+                continue;
+            }
             let maybe_delivered = parcel.history.maybe_delivered;
             self.lose(parcel.len(), maybe_delivered, Fate::Unwanted, Cause::PoolRemoved, cx);
         }
