@@ -380,7 +380,9 @@ fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
 
 fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
     let cannot = |why: &dyn fmt::Display| ConfigError(vec![format!("{}: {why}", path.display())]);
-    let text = std::fs::read_to_string(path).map_err(|e| cannot(&format!("it cannot be read ({e})")))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        cannot(&format!("it cannot be read ({e}); name another with --config FILE, or none with --config ''"))
+    })?;
     let is_json = path.extension().is_some_and(|name| name == "json") || text.trim_start().starts_with('{');
     if is_json {
         let given = json::read(path, &text).map_err(|why| cannot(&why))?;
