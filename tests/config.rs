@@ -217,7 +217,7 @@ fn variables_hold_lists_switches_and_names_of_files() {
             .env("PKTMINE_PAYMENTADDR_FILE", address),
     );
     assert_eq!(settings["pools"].0, "[\"http://a.example\", \"http://b.example\"]");
-    assert_eq!(settings["json"].0, "\"yes\"");
+    assert_eq!(settings["json"].0, "true");
     assert_eq!(settings["paymentaddr"].0, "\"pkt1qme\"");
     let mistyped = run(pktmine(&["ann", "--duration", "1ms"]).env("PKTMINE_THREAD", "1"));
     assert!(

@@ -51,7 +51,7 @@ pub fn print(resolved: &Resolved) -> anyhow::Result<Exit> {
 }
 
 fn write_setting(out: &mut String, setting: &Setting) -> std::fmt::Result {
-    let Setting { key, help, values, is_list, is_secret, held_by, origin } = setting;
+    let Setting { key, help, values, is_list, is_secret, held_by, origin, .. } = setting;
     writeln!(out, "\n# {}", help.replace('\n', " "))?;
     let variable = variable(key);
     match origin {

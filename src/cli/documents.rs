@@ -34,14 +34,15 @@ pub struct Man {
 
 /// What the manual says beyond the flags.
 const MORE: &str = r#".SH SETTINGS
-Every flag of \fBpktmine ann\fR is a key of the settings file by its long name, and a variable: \fB\-\-exact\-target\fR
-is \fBexact\-target = true\fR and \fBPKTMINE_EXACT_TARGET=true\fR. Flags win over variables, those over the file. A value
-can be read from another file, as secrets are: \fBKEY = { file = "PATH" }\fR, \fBPKTMINE_KEY_FILE=PATH\fR.
+Every flag of \fBpktmine ann\fR is a key of the settings file by its long name, and a variable:
+\fB\-\-exact\-target\fR is \fBexact\-target = true\fR and \fBPKTMINE_EXACT_TARGET=true\fR. Flags win over variables,
+those over the file. A value can be read from another file, as secrets are: \fBKEY = { file = "PATH" }\fR,
+\fBPKTMINE_KEY_FILE=PATH\fR.
 .SH FILES
 .TP
-\fB\-\-config\fR \fIFILE\fR, or \fBPKTMINE_CONFIG\fR, or \fI$XDG_CONFIG_HOME/pktmine/pktmine.toml\fR, or \fI/etc/pktmine/pktmine.toml\fR
-The settings file: the first of these that there is. While \fBpktmine ann\fR runs it is read again when it changes and on
-SIGHUP.
+\fI$XDG_CONFIG_HOME/pktmine/pktmine.toml\fR, \fI/etc/pktmine/pktmine.toml\fR
+The settings file is the first of these that there is, unless \fB\-\-config\fR \fIFILE\fR or \fBPKTMINE_CONFIG\fR names
+one. While \fBpktmine ann\fR runs it is read again when it changes and on SIGHUP.
 .SH EXIT STATUS
 0 when all is done, 1 when something failed, 2 when the command line or the settings are wrong.
 "#;

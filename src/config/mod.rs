@@ -104,6 +104,8 @@ pub struct Setting {
     pub held_by: Option<PathBuf>,
     /// Who gave the value.
     pub origin: Origin,
+    /// Whether it is what it would be if nobody had given it: a switch that is off excludes no other setting.
+    is_default: bool,
 }
 
 /// What all layers together say.
@@ -284,6 +286,7 @@ impl Layers {
                     is_secret: SECRETS.contains(&key),
                     held_by: None,
                     origin: Origin::Default,
+                    is_default: true,
                 };
                 let candidates = given.iter().filter(|given| given.key == key);
                 if typed {
@@ -297,6 +300,10 @@ impl Layers {
                     setting.origin = highest.origin.clone();
                     setting.held_by.clone_from(&highest.held_by);
                 }
+                if is_switch(arg) {
+                    setting.values = setting.values.iter().map(|value| plain_switch(value)).collect();
+                }
+                setting.is_default = setting.values.iter().eq(arg.get_default_values());
                 setting
             })
             .collect();
@@ -314,7 +321,8 @@ impl Layers {
                 let (Some(one), Some(two)) = (place(key), key_of(other).and_then(place)) else { continue };
                 let layer = |place: usize| settings[place].origin.layer();
                 let (low, high) = if layer(one) <= layer(two) { (one, two) } else { (two, one) };
-                if layer(low) == 0 || layer(low) == layer(high) {
+                let given = !settings[low].is_default && !settings[high].is_default;
+                if !given || layer(low) == layer(high) {
                     continue;
                 }
                 let low_arg = if low == one { arg } else { other };
@@ -327,6 +335,7 @@ impl Layers {
                 }
                 settings[low].values = low_arg.get_default_values().iter().map(Into::into).collect();
                 settings[low].origin = Origin::Default;
+                settings[low].is_default = true;
             }
         }
         Ok(())
@@ -341,7 +350,7 @@ impl Layers {
             line.push(format!("--config={config}").into());
         }
         for ((_, arg), setting) in settings_of(self.command()).zip(settings) {
-            if setting.origin != Origin::Default {
+            if !setting.is_default {
                 let to = if arg.is_positional() { &mut rest } else { &mut line };
                 to.extend(tokens(arg, &setting.values));
             }
@@ -483,6 +492,17 @@ fn is_list(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Append)
 }
 
+/// Whether it is one of [`with_switches`].
+fn is_switch(arg: &Arg) -> bool {
+    arg.is_require_equals_set() && arg.get_default_values() == ["false"]
+}
+
+/// A switch's value, which its parser has taken, as the shortest way to write it.
+fn plain_switch(value: &OsStr) -> OsString {
+    let on = ["y", "yes", "t", "true", "on", "1"];
+    on.contains(&value.to_string_lossy().to_lowercase().as_str()).to_string().into()
+}
+
 /// A setting as it would be typed.
 fn tokens(arg: &Arg, values: &[OsString]) -> Vec<OsString> {
     let flag = |value: &OsString| {
@@ -548,4 +568,60 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
         .filter(|(alike, _)| *alike > ALIKE)
         .max_by(|one, two| one.0.total_cmp(&two.0))
         .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What layers make of a program with two switches, one of which excludes `verbose`.
+    fn resolve(file: &str, typed: &[&str], variables: &[(&str, &str)]) -> Result<ArgMatches, ConfigError> {
+        let switch =
+            |name: &'static str, short| Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
+        let ann = Command::new("ann")
+            .arg(switch("quiet", 'q').conflicts_with("verbose"))
+            .arg(switch("json", 'j'))
+            .arg(Arg::new("config").long("config"))
+            .arg(Arg::new("pools").action(ArgAction::Append));
+        let verbose = Arg::new("verbose").short('v').long("verbose").action(ArgAction::Count).global(true);
+        let mut program = with_switches(Command::new("pktmine").arg(verbose).subcommand(ann));
+        program.build();
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        std::fs::write(&path, file).expect("it can be written");
+        let config = format!("--config={}", path.display());
+        let line = ["pktmine", "ann", &config].into_iter().chain(typed.iter().copied());
+        let matches = program.clone().try_get_matches_from(line).expect("a good command line");
+        let (_, typed) = matches.subcommand().expect("ann");
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let layers = Layers { program, path: vec!["ann"], typed: typed.clone(), variables };
+        let resolved = layers.resolve()?;
+        Ok(resolved.matches.subcommand().expect("ann").1.clone())
+    }
+
+    fn flags(matches: &ArgMatches) -> (bool, bool, u8) {
+        (matches.get_flag("quiet"), matches.get_flag("json"), matches.get_count("verbose"))
+    }
+
+    #[test]
+    fn a_switch_that_is_off_excludes_nothing() {
+        let matches = resolve("quiet = false\nverbose = 2\n", &["--json=no"], &[]).expect("it is good");
+        assert_eq!(flags(&matches), (false, false, 2));
+    }
+
+    #[test]
+    fn a_setting_gives_way_to_one_of_a_higher_layer_that_excludes_it() {
+        let matches = resolve("quiet = true\n", &["-jv"], &[]).expect("it is good");
+        assert_eq!(flags(&matches), (false, true, 1), "short flags can stand together");
+        let matches = resolve("verbose = 1\n", &[], &[("PKTMINE_QUIET", "on")]).expect("it is good");
+        assert_eq!(flags(&matches), (true, false, 0));
+        let error = resolve("verbose = 1\nquiet = true\n", &[], &[]).expect_err("they are of one layer");
+        assert!(error.to_string().contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
+    fn values_that_look_like_flags_are_values() {
+        let matches = resolve("pools = ['--quiet', '-v']\n", &[], &[]).expect("it is good");
+        assert_eq!(flags(&matches), (false, false, 0));
+        assert_eq!(matches.get_many::<String>("pools").expect("a list").len(), 2);
+    }
 }
