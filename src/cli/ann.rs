@@ -29,6 +29,11 @@ const LOCAL_PAY_TO: &str = "local";
 Without a pool the miner starts one inside its own process and mines against it over HTTP on the loopback \
 interface: nothing leaves this machine and nobody is paid.
 
+Every flag is also a key of the settings file (--exact-target: exact-target = true) and a variable \
+(PKTMINE_EXACT_TARGET=true); flags win over variables, those over the file. `pktmine config print` shows all settings \
+and where each comes from. The file is $XDG_CONFIG_HOME/pktmine/pktmine.toml or /etc/pktmine/pktmine.toml, unless \
+--config or PKTMINE_CONFIG names one; while mining it is read again when it changes and on SIGHUP.
+
 The counters of a status line are accepted/duplicate/rejected/stale/overflow/unknown.")]
 pub struct Arguments {
     /// Pools to mine for; the first one that is up decides what is mined, all get every announcement
