@@ -88,6 +88,7 @@ impl Handler {
             rejected: self.rejected,
             latency: self.latency,
             trouble: self.trouble.as_ref().map(|trouble| trouble.to_string()),
+            retry_at: self.back_off.until(),
         }
     }
 }

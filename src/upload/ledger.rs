@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, iter::Sum, time::Duration};
 use kernels::Invalid;
 
 use super::answer::Refusal;
+use crate::values::Moment;
 
 /// Where every announcement is, for every pool, at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +72,15 @@ pub struct HandlerRow {
     pub latency: Option<Duration>,
     /// What is wrong with it, while it is left alone.
     pub trouble: Option<String>,
+    /// When it is tried again; `None` while all is well.
+    pub retry_at: Option<Moment>,
+}
+
+impl HandlerRow {
+    /// Bytes of announcements that wait for it.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued * kernels::Announcement::LEN as u64
+    }
 }
 
 /// How an announcement was lost.
