@@ -62,6 +62,7 @@ fn hurried(pools: Vec<Url>) -> Settings {
         duration: None,
         drain: Duration::from_secs(20),
         interval: Duration::from_secs(1),
+        quiet: false,
         format: None,
     }
 }

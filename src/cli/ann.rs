@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use kernels::{Kernel, WorkBits, kernel::UnknownKernel};
 use serde::Deserialize;
 
-use super::{Exit, UsageError, parse_duration, parse_period, pool_url};
+use super::{Exit, Log, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
     backend::cpu,
+    display::{self, Display},
     local_pool,
     miner::{self, Miner},
     pool,
@@ -88,8 +89,18 @@ pub struct Arguments {
     json: bool,
 
     /// Time between two status lines
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    #[arg(
+        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_period
+    )]
     interval: Duration,
+
+    /// Log to this file as well; it is renamed when it has 10 MiB, and four old ones are kept
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// No status lines and no live display, only warnings, errors and the totals
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
 
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
     #[arg(long, value_name = "N", conflicts_with = "pools", value_parser = clap::value_parser!(u64).range(2..))]
@@ -179,7 +190,13 @@ impl ConfigFile {
 }
 
 /// Runs the command.
-pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+pub fn run(arguments: Arguments, log: &mut Log) -> anyhow::Result<Exit> {
+    if let Some(path) = &arguments.log_file {
+        log.add_file(path)?;
+    }
+    if arguments.quiet {
+        log.be_quiet();
+    }
     if arguments.backend == Backend::Gpu {
         anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
     }
@@ -241,15 +258,21 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         duration: arguments.duration,
         drain: miner::DRAIN,
         interval: arguments.interval,
+        quiet: arguments.quiet,
         format: Some(if arguments.json { Format::Json } else { Format::Text }),
     };
-    let miner = Miner::new(settings)?;
+    let live = !arguments.json && !arguments.quiet;
+    let mut miner = Miner::new(settings)?;
+    if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
+        miner.show_on(display);
+    }
     let stopper = miner.stopper();
     let mut asked = 0;
     shutdown::on_signal(move || {
         asked += 1;
         if asked > 2 {
             // It was asked twice and has not gone: whatever holds it up does not hold this up.
+            display::restore_terminal();
             std::process::exit(1);
         }
         stopper.stop();

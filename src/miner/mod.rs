@@ -26,6 +26,7 @@ pub use self::control::Control;
 use self::workers::Workers;
 use crate::{
     backend::{Backend, BackendEvent, Counters, Sink, cpu},
+    display::Display,
     pool::{self, Fetcher, Pools},
     protocol::difficulty_shown,
     report::{
@@ -79,6 +80,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Time between two status lines.
     pub interval: Duration,
+    /// Whether there are no status lines, only totals.
+    pub quiet: bool,
     /// What status lines look like; `None`: there are none, and no totals.
     pub format: Option<Format>,
 }
@@ -121,6 +124,7 @@ pub struct Miner {
     sender: Sender<Message>,
     messages: Receiver<Message>,
     watch: Watch,
+    display: Option<Display>,
 }
 
 /// Asks a miner to stop, from any thread.
@@ -149,7 +153,7 @@ impl Miner {
         });
         let backends: Vec<Box<dyn Backend>> =
             vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu, sink)?)];
-        Ok(Self { settings, backends, sender, messages, watch: Watch::default() })
+        Ok(Self { settings, backends, sender, messages, watch: Watch::default(), display: None })
     }
 
     /// What stops it.
@@ -167,6 +171,11 @@ impl Miner {
         self.watch.clone()
     }
 
+    /// Has a display take the place of status lines.
+    pub fn show_on(&mut self, display: Display) {
+        self.display = Some(display);
+    }
+
     /// Mines until the time is over, it is asked to stop, or nothing is left that mines. Returns where every
     /// announcement went.
     ///
@@ -175,7 +184,8 @@ impl Miner {
     pub fn run(self) -> Result<Ledger, MinerError> {
         let output = self.settings.format.map(|_| Output::start(anstream::stdout())).transpose();
         let output = output.map_err(MinerError::Thread)?;
-        Loop::new(self.settings, self.backends, self.sender, output, self.watch).run(&self.messages)
+        let outputs = Outputs { output, watch: self.watch, display: self.display };
+        Loop::new(self.settings, self.backends, self.sender, outputs).run(&self.messages)
     }
 }
 
@@ -204,8 +214,16 @@ struct Loop {
     /// How often it was asked to stop.
     stops: u32,
     output: Option<Output>,
+    display: Option<Display>,
     /// Whether it has been said that stdout is lost.
     output_lost: bool,
+}
+
+/// Whom the loop tells what it is about.
+struct Outputs {
+    output: Option<Output>,
+    watch: Watch,
+    display: Option<Display>,
 }
 
 /// A backend's place. It is empty once the backend has failed; the name and the last counters stay.
@@ -255,8 +273,7 @@ impl Loop {
         settings: Settings,
         backends: Vec<Box<dyn Backend>>,
         sender: Sender<Message>,
-        output: Option<Output>,
-        watch: Watch,
+        outputs: Outputs,
     ) -> Self {
         let infos: Vec<_> = backends.iter().map(|backend| backend.info().clone()).collect();
         for info in &infos {
@@ -287,16 +304,19 @@ impl Loop {
             mined: Stopwatch::default(),
             pauses: BTreeSet::new(),
             complaints: VecDeque::new(),
-            watch,
+            watch: outputs.watch,
+            display: outputs.display,
             stops: 0,
-            output,
+            output: outputs.output,
             output_lost: false,
             settings,
         }
     }
 
     fn run(mut self, messages: &Receiver<Message>) -> Result<Ledger, MinerError> {
-        self.reporter.write_legend();
+        if !self.settings.quiet && self.display.is_none() {
+            self.reporter.write_legend();
+        }
         while self.stage != Stage::Done {
             self.pools(pool::Event::Tick);
             self.upload(upload::Event::Tick);
@@ -442,6 +462,9 @@ impl Loop {
         self.upload(upload::Event::Finish);
         let snapshot = self.publish();
         self.watch.end();
+        if let Some(display) = self.display.take() {
+            display.close();
+        }
         if let (Some(output), Some(totals)) = (&self.output, self.reporter.totals_text(&snapshot)) {
             output.write(totals);
         }
@@ -531,12 +554,23 @@ impl Loop {
         self.reporter.fill(&mut snapshot);
         if now >= self.next_status {
             self.next_status = now + self.settings.interval;
-            if let (Some(output), Some(text)) = (&self.output, self.reporter.status_text(&snapshot)) {
-                output.write(text);
+            if !self.settings.quiet {
+                self.tell(&snapshot);
             }
         }
         self.watch.publish(snapshot);
         self.watch_output();
+    }
+
+    /// Writes a status line.
+    fn tell(&self, snapshot: &Snapshot) {
+        self.reporter.log(snapshot);
+        let Some(text) = self.reporter.status_text(snapshot) else { return };
+        match (&self.display, &self.output) {
+            (Some(display), _) => display.status(text),
+            (None, Some(output)) => output.write(text),
+            (None, None) => {}
+        }
     }
 
     /// Says something in the log, and remembers it if it is a complaint.

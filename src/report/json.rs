@@ -97,6 +97,9 @@ fn handler(row: &HandlerRow) -> Value {
         "accepted": row.accepted,
         "duplicate": row.duplicate,
         "rejected": row.rejected,
+        "stale": row.stale,
+        "overflow": row.overflow,
+        "unknown": row.unknown,
         "latency": row.latency.map(seconds),
         "trouble": row.trouble,
     })

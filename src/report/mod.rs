@@ -3,7 +3,7 @@
 mod json;
 mod output;
 mod rates;
-mod snapshot;
+pub(crate) mod snapshot;
 mod text;
 
 use std::time::Duration;
@@ -11,12 +11,15 @@ use std::time::Duration;
 pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
 pub use snapshot::{BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Phase, PoolRow, RateRow, Snapshot, Watch};
-pub use text::scaled;
+pub use text::{results, scaled, short};
 
 use crate::{
     backend::Counters,
     values::{BackendId, Job, Moment},
 };
+
+/// The log's target of status lines: a log file has them, stderr does not.
+pub const STATUS_TARGET: &str = "pktmine::status";
 
 /// What status lines look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +96,15 @@ impl Reporter {
     pub fn write_legend(&self) {
         if self.format == Some(Format::Text) {
             tracing::info!("{}", text::LEGEND);
+        }
+    }
+
+    /// Says the rates in the log, for those who keep it in a file.
+    pub fn log(&self, snapshot: &Snapshot) {
+        if self.format.is_some() {
+            for line in text::status(snapshot).lines() {
+                tracing::info!(target: STATUS_TARGET, "{}", anstream::adapter::strip_str(line));
+            }
         }
     }
 

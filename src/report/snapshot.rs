@@ -199,7 +199,7 @@ impl Watch {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::{thread, time::UNIX_EPOCH};
 
     use kernels::WorkBits;

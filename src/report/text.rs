@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{BackendRow, Snapshot};
+use super::{BackendRow, Phase, Snapshot};
 use crate::upload::Account;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -72,6 +72,17 @@ fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
             counters.rounds, counters.items, counters.hashes, counters.found
         )?;
     }
+    write_results(out, snapshot)
+}
+
+/// What became of all announcements, pool by pool.
+pub fn results(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    write_results(&mut out, snapshot).expect("a string takes everything");
+    out
+}
+
+fn write_results(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     for pool in &snapshot.ledger.pools {
         writeln!(out, "{}", pool.pool)?;
         let others = [
@@ -99,7 +110,7 @@ fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         for ((fate, cause), count) in &pool.causes {
             writeln!(out, "  {BAD}{fate} {count}{BAD:#}: {cause}")?;
         }
-        if pool.queued > 0 {
+        if pool.queued > 0 && snapshot.phase == Phase::Done {
             writeln!(
                 out,
                 "  {BAD}left behind {}{BAD:#}: handlers did not take them before the end",
@@ -139,6 +150,16 @@ fn join(numbers: [f64; 3], encryptions: bool) -> String {
 pub fn scaled(rate: f64) -> String {
     let (scale, unit) = unit(rate);
     format!("{} {unit}", three_digits(rate / scale))
+}
+
+/// A number in three or four digits, with a letter for its thousands.
+pub fn short(number: f64) -> String {
+    match number {
+        n if n < 1e4 => three_digits(n),
+        n if n < 1e7 => format!("{} K", three_digits(n / 1e3)),
+        n if n < 1e10 => format!("{} M", three_digits(n / 1e6)),
+        n => format!("{} G", three_digits(n / 1e9)),
+    }
 }
 
 fn unit(rate: f64) -> (f64, &'static str) {
@@ -190,7 +211,8 @@ mod tests {
         let causes = [((Fate::Stale, Cause::ParentTooOld), 10)].into();
         let account =
             Account { found: 2810, accepted: 2799, stale: 10, queued: 1, causes, ..Account::default() };
-        let totals = plain(&super::totals(&snapshot(vec![account.clone()])));
+        let done = Snapshot { phase: Phase::Done, ..snapshot(vec![account.clone()]) };
+        let totals = plain(&super::totals(&done));
         assert!(totals.contains("found 2810 = accepted 2799 + stale 10 + queued 1"), "{totals}");
         assert!(totals.contains("stale 10: parent block too old"), "{totals}");
         assert!(totals.contains("left behind 1"), "{totals}");

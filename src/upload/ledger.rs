@@ -68,6 +68,12 @@ pub struct HandlerRow {
     pub duplicate: u64,
     /// Announcements that it refused.
     pub rejected: u64,
+    /// Announcements for it that went stale before it took them.
+    pub stale: u64,
+    /// Announcements for it that were dropped because a queue was full.
+    pub overflow: u64,
+    /// Announcements of which it never told whether it took them.
+    pub unknown: u64,
     /// How long its last answer took.
     pub latency: Option<Duration>,
     /// What is wrong with it, while it is left alone.
