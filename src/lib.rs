@@ -8,7 +8,8 @@
 //! | [`scheduler`] | jobs, backends' appetite | rounds |
 //! | [`backend`] | rounds | announcements |
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
-//! | [`report`] | counters | status lines |
+//! | [`report`] | counters | snapshots, status lines |
+//! | [`display`] | snapshots, keys | the block on a terminal |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
 //!
@@ -19,6 +20,7 @@
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod display;
 mod http;
 pub mod local_pool;
 pub mod miner;

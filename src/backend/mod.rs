@@ -78,6 +78,15 @@ pub struct Counters {
     pub rounds: u64,
 }
 
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.hashes += other.hashes;
+        self.items += other.items;
+        self.rounds += other.rounds;
+    }
+}
+
 /// What a backend has to say.
 #[derive(Debug)]
 pub enum BackendEvent {

@@ -1,16 +1,17 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, str::FromStr, time::Duration};
+use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, FromArgMatches, ValueEnum};
 use kernels::{Kernel, WorkBits, kernel::UnknownKernel};
 use url::Url;
 
-use super::{Exit, UsageError, parse_duration, parse_period, pool_url};
+use super::{Exit, Log, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
     backend::cpu,
     config::{self, Layers, Resolved},
+    display::{self, Display},
     local_pool,
     miner::{self, Miner},
     pool,
@@ -93,8 +94,18 @@ pub struct Arguments {
     json: bool,
 
     /// Time between two status lines
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    #[arg(
+        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_period
+    )]
     interval: Duration,
+
+    /// Log to this file as well; it is renamed when it has 10 MiB, and four old ones are kept
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// No status lines and no live display, only warnings, errors and the totals
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
 
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
     #[arg(long, value_name = "N", conflicts_with = "pools", value_parser = clap::value_parser!(u64).range(2..))]
@@ -159,7 +170,13 @@ pub(super) const LIVE: [&str; 9] = [
 ];
 
 /// Runs the command with its settings, which can be put together again from their layers.
-pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved) -> anyhow::Result<Exit> {
+pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut Log) -> anyhow::Result<Exit> {
+    if let Some(path) = &arguments.log_file {
+        log.add_file(path)?;
+    }
+    if arguments.quiet {
+        log.be_quiet();
+    }
     if arguments.backend == Backend::Gpu {
         anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
     }
@@ -178,7 +195,11 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved) -> anyhow::
     } else {
         named_pools(&arguments)?
     };
-    let miner = Miner::new(settings)?;
+    let live = !arguments.json && !arguments.quiet;
+    let mut miner = Miner::new(settings)?;
+    if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
+        miner.show_on(display);
+    }
     let stopper = miner.stopper();
     let changer = miner.changer();
     let mut asked = 0;
@@ -186,6 +207,7 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved) -> anyhow::
         asked += 1;
         if asked > 2 {
             // It was asked twice and has not gone: whatever holds it up does not hold this up.
+            display::restore_terminal();
             std::process::exit(1);
         }
         stopper.stop();
@@ -250,6 +272,7 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
         duration: arguments.duration,
         drain: miner::DRAIN,
         interval: arguments.interval,
+        quiet: arguments.quiet,
         format: Some(if arguments.json { Format::Json } else { Format::Text }),
     }
 }

@@ -3,24 +3,17 @@
 mod ann;
 mod config;
 mod documents;
+mod log;
+mod log_file;
 mod pool;
 mod verify;
 
-use std::{
-    fmt,
-    io::{IsTerminal, Write},
-    process::ExitCode,
-    time::{Duration, SystemTime},
-};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{format::Writer, time::FormatTime},
-};
 use url::Url;
 
+use self::log::Log;
 use crate::config::{ConfigError, Layers, Resolved, with_switches};
 
 /// Announcement miner and hardware benchmark for PacketCrypt.
@@ -67,9 +60,6 @@ enum Color {
     /// Never
     Never,
 }
-
-/// Log lines that may wait for a slow reader; those beyond are left out.
-const LOG_LINES: usize = 4096;
 
 /// The commands' exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +109,7 @@ pub fn run() -> ExitCode {
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
-    let _log = start_log(arguments.verbose);
+    let mut log = Log::start(arguments.verbose);
     if let Some((_, resolved)) = &layered {
         if let Some(file) = &resolved.file {
             tracing::info!("settings read from {}", file.display());
@@ -127,7 +117,9 @@ pub fn run() -> ExitCode {
         resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     }
     let result = match (arguments.command, layered) {
-        (Command::Ann(arguments), Some((layers, resolved))) => ann::run(arguments, layers, resolved),
+        (Command::Ann(arguments), Some((layers, resolved))) => {
+            ann::run(arguments, layers, resolved, &mut log)
+        }
         (Command::Config(config::Arguments::Print(_)), Some((_, resolved))) => config::print(&resolved),
         (Command::Config(config::Arguments::Check(check)), _) => config::check(&definition(), &check),
         (Command::Ann(_) | Command::Config(_), None) => unreachable!("these commands have settings"),
@@ -144,48 +136,6 @@ pub fn run() -> ExitCode {
             let _ = writeln!(anstream::stderr(), "pktmine: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
-    }
-}
-
-/// Log lines go to stderr, so that stdout holds results alone. A thread of its own writes them, so that a reader who has
-/// stopped reading stops nobody else; the guard returned writes what waits when it is dropped.
-fn start_log(verbose: u8) -> WorkerGuard {
-    let default = match verbose {
-        0 => "pktmine=info,warn",
-        1 => "pktmine=debug,warn",
-        _ => "trace",
-    };
-    let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let filter =
-        EnvFilter::try_new(filter.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
-    let color = match anstream::ColorChoice::global() {
-        anstream::ColorChoice::Always | anstream::ColorChoice::AlwaysAnsi => true,
-        anstream::ColorChoice::Never => false,
-        anstream::ColorChoice::Auto => {
-            std::io::stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        }
-    };
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).lossy(true).finish(std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        // Telling stderr that stderr cannot be written to would panic.
-        .log_internal_errors(false)
-        .with_ansi(color)
-        .with_timer(Seconds)
-        .with_target(verbose > 1)
-        .init();
-    guard
-}
-
-/// The time of a log line, to the second.
-struct Seconds;
-
-impl FormatTime for Seconds {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", humantime::format_rfc3339_seconds(SystemTime::now()))
     }
 }
 

@@ -228,7 +228,10 @@ impl Layers {
 
     fn variables_given(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Given> {
         let args: Vec<_> = settings_of(self.command()).collect();
-        let names: BTreeMap<_, _> = args.iter().map(|(key, arg)| (variable(key), (*key, *arg))).collect();
+        let names: BTreeMap<_, _> = args
+            .iter()
+            .flat_map(|(key, arg)| names_of(key, arg).map(|name| (variable(name), (*key, *arg))))
+            .collect();
         let mut all = Vec::new();
         for (name, value) in &self.variables {
             let in_file = name.strip_suffix("_FILE").filter(|_| !names.contains_key(name));
@@ -418,7 +421,8 @@ fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
             },
         };
         let command = find(program, &[name]).expect("it was just found");
-        let Some((_, arg)) = settings_of(command).find(|(key, _)| *key == entry.key) else {
+        let known = settings_of(command).find(|(key, arg)| names_of(key, arg).any(|name| name == entry.key));
+        let Some((key, arg)) = known else {
             problems.push((entry.at, unknown_key(command, &entry.key)));
             continue;
         };
@@ -430,7 +434,7 @@ fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
         match checked {
             Ok(values) => all.push(Given {
                 table: entry.table,
-                key: entry.key,
+                key: key.to_owned(),
                 values,
                 held_by: entry.held_by,
                 origin: Origin::File { path: path.to_owned(), line: Some(entry.at.line) },
@@ -481,6 +485,11 @@ fn key_of(arg: &Arg) -> Option<&str> {
     );
     let key = if arg.is_positional() { Some(arg.get_id().as_str()) } else { arg.get_long() };
     key.filter(|key| !shows && *key != "config")
+}
+
+/// A setting's key and its other names.
+fn names_of<'a>(key: &'a str, arg: &'a Arg) -> impl Iterator<Item = &'a str> {
+    arg.get_all_aliases().unwrap_or_default().into_iter().chain([key])
 }
 
 /// The name of a setting's variable.
@@ -580,7 +589,7 @@ mod tests {
             |name: &'static str, short| Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
         let ann = Command::new("ann")
             .arg(switch("quiet", 'q').conflicts_with("verbose"))
-            .arg(switch("json", 'j'))
+            .arg(switch("json", 'j').visible_alias("lines"))
             .arg(Arg::new("config").long("config"))
             .arg(Arg::new("pools").action(ArgAction::Append));
         let verbose = Arg::new("verbose").short('v').long("verbose").action(ArgAction::Count).global(true);
@@ -616,6 +625,13 @@ mod tests {
         assert_eq!(flags(&matches), (true, false, 0));
         let error = resolve("verbose = 1\nquiet = true\n", &[], &[]).expect_err("they are of one layer");
         assert!(error.to_string().contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
+    fn other_names_of_a_flag_are_keys_and_variables_too() {
+        assert_eq!(flags(&resolve("lines = true\n", &[], &[]).expect("it is good")), (false, true, 0));
+        let by_variable = resolve("json = false\n", &[], &[("PKTMINE_LINES", "1")]);
+        assert_eq!(flags(&by_variable.expect("it is good")), (false, true, 0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, iter::Sum, time::Duration};
 use kernels::Invalid;
 
 use super::answer::Refusal;
+use crate::values::Moment;
 
 /// Where every announcement is, for every pool, at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,10 +70,25 @@ pub struct HandlerRow {
     pub duplicate: u64,
     /// Announcements that it refused.
     pub rejected: u64,
+    /// Announcements for it that went stale before it took them.
+    pub stale: u64,
+    /// Announcements for it that were dropped because a queue was full.
+    pub overflow: u64,
+    /// Announcements of which it never told whether it took them.
+    pub unknown: u64,
     /// How long its last answer took.
     pub latency: Option<Duration>,
     /// What is wrong with it, while it is left alone.
     pub trouble: Option<String>,
+    /// When it is tried again; `None` while all is well.
+    pub retry_at: Option<Moment>,
+}
+
+impl HandlerRow {
+    /// Bytes of announcements that wait for it.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued * kernels::Announcement::LEN as u64
+    }
 }
 
 /// How an announcement was lost.
