@@ -118,8 +118,11 @@ pub struct Arguments {
     #[arg(long)]
     pause_on_battery: bool,
 
-    /// Mine only when nobody has typed at another terminal of this machine for so long [default: 60] (Linux)
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60", value_parser = parse_period)]
+    /// Mine only when nobody has typed at another terminal of this machine for so long, 60 s if not said (Linux)
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = parse_period
+    )]
     pause_on_active: Option<Duration>,
 
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]

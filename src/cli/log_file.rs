@@ -60,7 +60,7 @@ impl LogFile {
         Ok(())
     }
 
-    /// Says once on stderr what is wrong, since the log is what is broken.
+    /// Says once what is wrong; stderr has it, where the file does not.
     fn tell(&mut self, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!("the log file {} {what}: {error}; mining goes on", self.path.display());
@@ -71,12 +71,11 @@ impl LogFile {
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Devices such as /dev/null, and pipes, are not rotated.
-        if self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max {
-            if let Err(error) = self.rotate() {
-                self.tell("cannot be rotated and grows", &error);
-                // Not tried again before as much was written again.
-                self.bytes = 0;
-            }
+        let is_full = self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max;
+        if is_full && let Err(error) = self.rotate() {
+            self.tell("cannot be rotated and grows", &error);
+            // Not tried again before as much was written again.
+            self.bytes = 0;
         }
         match self.file.write_all(bytes) {
             Ok(()) => self.bytes += bytes.len() as u64,

@@ -190,7 +190,7 @@ impl Layout {
 
     fn line(&self, style: Style, name: &str, cells: [&str; 3]) -> Line {
         let [queue, latency, counts] = cells;
-        let mut line = Line::default().text(cut(name, self.name)).to_column(self.name);
+        let mut line = Line::default().text(cut(name, self.name)).pad_to(self.name);
         if self.queue {
             line = line.text(format!("{queue:>0$}", Self::QUEUE));
         }
@@ -227,7 +227,7 @@ impl Layout {
             Some(wait) if !wait.is_zero() => format!(", again in {}", clock(wait)),
             _ => String::new(),
         };
-        let line = Line::default().text(cut(&name, self.name)).to_column(self.name);
+        let line = Line::default().text(cut(&name, self.name)).pad_to(self.name);
         line.text(format!("{:>1$}  ", bytes(handler.queued_bytes()), Self::QUEUE))
             .styled(BAD, format!("{trouble}{again}"))
     }

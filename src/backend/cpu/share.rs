@@ -191,6 +191,24 @@ mod tests {
         assert!((slept.as_secs_f64() - (1.0 - 2.0 * CREDIT_MAX)).abs() < 1e-6, "{slept:?}");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_real_thread_is_kept_to_its_part() {
+        let mut throttle = ThreadThrottle::new(0.25);
+        let (begun, before) = (Instant::now(), thread_seconds().expect("Unix tells"));
+        throttle.pause(0.0);
+        let mut charged = 0.0;
+        while begun.elapsed() < Duration::from_millis(800) {
+            let chunk = thread_seconds().expect("Unix tells") + 0.001;
+            while thread_seconds().expect("Unix tells") < chunk {}
+            charged += 0.0005;
+            throttle.pause(0.0005);
+        }
+        let used = thread_seconds().expect("Unix tells") - before + charged;
+        let part = used / begun.elapsed().as_secs_f64();
+        assert!(part < 0.26 && used > 0.02, "{part}: {used} s");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn threads_that_are_started_inherit_priority_and_processors() {
