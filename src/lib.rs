@@ -10,6 +10,7 @@
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
 //! | [`report`] | counters | snapshots, status lines |
 //! | [`display`] | snapshots, keys | the block on a terminal |
+//! | [`sharing`] | battery, idle terminals | pauses |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
 //!
@@ -28,6 +29,7 @@ pub mod pool;
 pub mod protocol;
 pub mod report;
 pub mod scheduler;
+pub mod sharing;
 mod shutdown;
 pub mod upload;
 pub mod values;

@@ -18,7 +18,7 @@ use crate::{
     protocol::{PayTo, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
-    shutdown, upload,
+    sharing, shutdown, upload,
 };
 
 /// Who is paid when the pool is our own and pays nobody.
@@ -107,6 +107,29 @@ pub struct Arguments {
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
+    /// How much less the mining threads matter than other programs: 0 as much, 19 least (Linux)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
+    nice: u8,
+
+    /// Part of a processor's time that each mining thread takes at most, such as 80%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    max_cpu: Option<f64>,
+
+    /// Processors to mine on, such as 0-3,8 (Linux) [default: all]
+    #[arg(long, value_name = "LIST", value_parser = parse_processors)]
+    affinity: Option<ProcessorList>,
+
+    /// Mine only while the machine is plugged in (Linux)
+    #[arg(long)]
+    pause_on_battery: bool,
+
+    /// Mine only when nobody has typed at another terminal of this machine for so long, 60 s if not said (Linux)
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = parse_period
+    )]
+    pause_on_active: Option<Duration>,
+
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
     #[arg(long, value_name = "N", conflicts_with = "pools", value_parser = clap::value_parser!(u64).range(2..))]
     difficulty: Option<u64>,
@@ -169,6 +192,36 @@ pub(super) const LIVE: [&str; 9] = [
     "interval",
 ];
 
+/// Processors, each of which is there.
+#[derive(Clone, Debug)]
+struct ProcessorList(Vec<usize>);
+
+/// Reads a list of processors.
+fn parse_processors(text: &str) -> Result<ProcessorList, String> {
+    let list = cpu::parse_list(text).ok_or("write numbers and ranges, such as 0-3,8")?;
+    let there = cpu::processors();
+    match list.iter().find(|processor| !there.contains(processor)) {
+        Some(missing) => {
+            Err(format!("there is no processor {missing} for this program: there are {there:?}"))
+        }
+        None => Ok(ProcessorList(list.into_iter().collect())),
+    }
+}
+
+/// Reads a part of a whole: `80%`, or `80`.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text
+        .trim_end_matches('%')
+        .trim()
+        .parse()
+        .map_err(|_| "write a percentage, such as 80%".to_owned())?;
+    if (1.0..=100.0).contains(&percent) {
+        Ok(percent / 100.0)
+    } else {
+        Err("it must be from 1% to 100%".into())
+    }
+}
+
 /// Runs the command with its settings, which can be put together again from their layers.
 pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut Log) -> anyhow::Result<Exit> {
     if let Some(path) = &arguments.log_file {
@@ -200,6 +253,9 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
         miner.show_on(display);
     }
+    let sharing =
+        sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
+    sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let stopper = miner.stopper();
     let changer = miner.changer();
     let mut asked = 0;
@@ -268,7 +324,16 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
         },
-        cpu: cpu::Settings { threads: arguments.threads, team: arguments.team, kernel: arguments.kernel.0 },
+        cpu: cpu::Settings {
+            threads: arguments.threads,
+            team: arguments.team,
+            kernel: arguments.kernel.0,
+            share: cpu::Share {
+                nice: arguments.nice,
+                processors: arguments.affinity.clone().map(|list| list.0).unwrap_or_default(),
+                max_cpu: arguments.max_cpu,
+            },
+        },
         duration: arguments.duration,
         drain: miner::DRAIN,
         interval: arguments.interval,

@@ -25,6 +25,7 @@
 
 mod choose;
 mod mine;
+mod share;
 mod team;
 mod topology;
 
@@ -44,14 +45,19 @@ use kernels::{Announcement, Kernel};
 use self::{
     choose::CANDIDATES,
     mine::{Memory, Progress},
+    share::thread_seconds,
     team::Team,
     topology::CacheGroup,
+};
+pub use self::{
+    share::{Share, ShareError},
+    topology::parse_list,
 };
 use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, self_test};
 use crate::values::{BackendId, Found, Round};
 
 /// What the user can say of the CPU backend.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Threads that mine; `None`: as many as the machine has processors.
     pub threads: Option<NonZero<usize>>,
@@ -59,6 +65,8 @@ pub struct Settings {
     pub team: Option<NonZero<usize>>,
     /// The kernel; `None`: the fastest that the processor can run.
     pub kernel: Option<Kernel>,
+    /// How much of the machine is taken.
+    pub share: Share,
 }
 
 /// The CPU backend cannot start.
@@ -72,6 +80,9 @@ pub enum StartError {
         /// What the self-test found.
         reason: String,
     },
+    /// The processors chosen are not there.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The system gives no more threads.
     #[error("cannot start {threads} mining threads: {reason}; use fewer with --threads")]
     Threads {
@@ -129,6 +140,12 @@ impl CpuBackend {
     /// # Errors
     /// If the kernel computes wrongly or the system gives no threads.
     pub fn start(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
+        let share = settings.share.clone();
+        share.apply(|| Self::start_here(id, settings, sink))?
+    }
+
+    /// Starts threads that inherit the priority and the processors of this one.
+    fn start_here(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
         let kernel = settings.kernel.unwrap_or_else(Kernel::detect);
         self_test::prove(kernel).map_err(|reason| StartError::SelfTest { kernel: kernel.name(), reason })?;
         let shared = Arc::new(Shared {
@@ -154,12 +171,10 @@ impl CpuBackend {
 
     /// Starts the threads that the settings ask for.
     fn employ(&mut self, staff: &Staff) -> Result<(), StartError> {
-        let (settings, kernel) = (self.settings, self.kernel);
+        let (settings, kernel) = (self.settings.clone(), self.kernel);
         let threads = settings.threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZero::get);
-        let processors = core_affinity::get_core_ids().unwrap_or_default();
-        let processors: Vec<usize> = processors.iter().map(|core| core.id).collect();
-        let caches = topology::cache_groups(&processors);
+        let caches = topology::cache_groups(&processors());
         let plan = plan(threads, settings.team.map(NonZero::get), &caches);
         let rounds: usize = plan.iter().map(|team| team.rounds).sum();
         let failed = |reason: String| StartError::Threads { threads, reason };
@@ -167,7 +182,8 @@ impl CpuBackend {
         // A round for each team waits, so that no team ever does.
         let capacity = rounds + plan.len();
         for (number, TeamPlan { members, rounds, processors }) in plan.into_iter().enumerate() {
-            let team = Team::new(number, members, kernel, processors).map_err(|e| failed(e.to_string()))?;
+            let team = Team::new(number, members, kernel, processors, settings.share.max_cpu)
+                .map_err(|e| failed(e.to_string()))?;
             let team = Arc::new(team);
             for driver in 0..rounds {
                 let (shared, team, staff) = (self.shared.clone(), team.clone(), staff.clone());
@@ -181,6 +197,11 @@ impl CpuBackend {
         (self.info.description, self.info.capacity) = (description, capacity);
         Ok(())
     }
+}
+
+/// The numbers of the processors that this process may run on; empty where the system does not tell.
+pub fn processors() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
 /// What a round in work needs of a cache: table 2. The tree is only read by whoever finds something.
@@ -290,7 +311,8 @@ impl Backend for CpuBackend {
     fn set_threads(&mut self, threads: Option<NonZero<usize>>) -> Option<Result<(), String>> {
         let (before, staff) = (self.settings.threads, Staff::default());
         self.settings.threads = threads;
-        let started = self.employ(&staff);
+        let share = self.settings.share.clone();
+        let started = share.apply(|| self.employ(&staff)).map_err(StartError::from).flatten();
         if started.is_err() {
             self.settings.threads = before;
         }
@@ -335,9 +357,14 @@ impl Shared {
         let result = catch_unwind(AssertUnwindSafe(|| {
             let mut memory = Memory::default();
             while let Some((round, cancelled)) = self.next_round(staff) {
+                let before = thread_seconds();
                 let found = |announcements| self.report(&round, announcements);
                 if mine::mine(team, &round, &mut memory, &cancelled, &self.progress, &found) {
                     self.rounds.fetch_add(1, Ordering::Relaxed);
+                }
+                // The choice of hard nonces is this thread's work.
+                if let (Some(before), Some(after)) = (before, thread_seconds()) {
+                    team.charge(after - before);
                 }
                 self.queue().running.retain(|running| running.id != round.id);
                 (self.sink)(BackendEvent::Ended { backend: self.id, round: round.id });
@@ -448,7 +475,7 @@ mod tests {
     fn a_round_has_the_same_announcements_whether_table_2_is_made_on_demand_or_not() {
         for (difficulty, members) in [(2, 1), (4, 2), (8, 1), (8, 3)] {
             let round = Round { hard_nonces: HardNonces { first: 4711, count: 1 }, ..round(1, difficulty) };
-            let team = Team::new(0, members, Kernel::detect(), None).expect("threads");
+            let team = Team::new(0, members, Kernel::detect(), None, None).expect("threads");
             let found = Mutex::new(Vec::new());
             let collect = |announcements| lock(&found).extend(announcements);
             let (mut memory, go_on) = (Memory::default(), AtomicBool::new(false));
