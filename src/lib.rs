@@ -8,7 +8,9 @@
 //! | [`scheduler`] | jobs, backends' appetite | rounds |
 //! | [`backend`] | rounds | announcements |
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
-//! | [`report`] | counters | status lines |
+//! | [`report`] | counters | snapshots, status lines |
+//! | [`display`] | snapshots, keys | the block on a terminal |
+//! | [`sharing`] | battery, idle terminals | pauses |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
 //! | [`mod@bench`] | backends | their rates; no network |
@@ -16,12 +18,14 @@
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
-//! together in [`miner`]; [`cli`] is what the user types. `local_pool` knows nothing of the miner, only [`protocol`].
+//! together in [`miner`]; [`cli`] is what the user types, [`config`] what else settings come from. `local_pool` knows nothing of the miner, only [`protocol`].
 
 pub mod backend;
 pub mod bench;
 pub mod cli;
+pub mod config;
 pub mod difficulty;
+pub mod display;
 mod http;
 pub mod local_pool;
 pub mod miner;
@@ -30,6 +34,7 @@ pub mod pool;
 pub mod protocol;
 pub mod report;
 pub mod scheduler;
+pub mod sharing;
 mod shutdown;
 pub mod upload;
 pub mod values;

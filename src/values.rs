@@ -1,6 +1,6 @@
 //! The plain values that cross from box to box.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use kernels::{Announcement, Hash32, Header, WorkBits, announcement::short_hash};
 
@@ -133,6 +133,27 @@ impl PoolView {
     /// The block at a height, if it is known.
     pub fn block_at(&self, height: u32) -> Option<&Block> {
         self.blocks.iter().find(|block| block.height == height)
+    }
+}
+
+/// Why mining is paused. It goes on when no reason is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PauseReason {
+    /// Somebody asked for it: by key or over the API.
+    User,
+    /// The machine runs on its battery.
+    Battery,
+    /// Somebody works at the machine.
+    UserActive,
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "asked to",
+            Self::Battery => "on battery",
+            Self::UserActive => "somebody is at the machine",
+        })
     }
 }
 

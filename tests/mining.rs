@@ -13,10 +13,12 @@ use kernels::WorkBits;
 use pktmine::{
     backend::cpu,
     local_pool::{self, HandlerState, LocalPool},
-    miner::{Miner, Settings, Stopper},
+    miner::{Changer, Control, Miner, Settings, Stopper},
     pool,
+    report::{Phase, Snapshot, Watch},
     scheduler::CancelPolicy,
     upload::{self, Account, Cause, Fate, Ledger, Refusal},
+    values::PauseReason,
 };
 use url::Url;
 
@@ -60,6 +62,7 @@ fn hurried(pools: Vec<Url>) -> Settings {
         duration: None,
         drain: Duration::from_secs(20),
         interval: Duration::from_secs(1),
+        quiet: false,
         format: None,
     }
 }
@@ -67,13 +70,18 @@ fn hurried(pools: Vec<Url>) -> Settings {
 /// A miner that runs until the test has seen enough.
 struct Running {
     stopper: Stopper,
+    changer: Changer,
+    control: Control,
+    watch: Watch,
     thread: thread::JoinHandle<Ledger>,
 }
 
 fn mine(settings: Settings) -> Running {
     let miner = Miner::new(settings).expect("the miner starts");
-    let stopper = miner.stopper();
-    Running { stopper, thread: thread::spawn(move || miner.run().expect("it mines")) }
+    let (stopper, changer) = (miner.stopper(), miner.changer());
+    let (control, watch) = (miner.control(), miner.watch());
+    let thread = thread::spawn(move || miner.run().expect("it mines"));
+    Running { stopper, changer, control, watch, thread }
 }
 
 impl Running {
@@ -82,6 +90,19 @@ impl Running {
         let ledger = self.thread.join().expect("the miner does not panic");
         assert!(ledger.adds_up(), "{ledger:#?}");
         ledger
+    }
+}
+
+/// Waits for a snapshot in which something is so.
+fn wait_until(watch: &Watch, what: &str, is_so: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let snapshot = watch.latest().filter(|snapshot| is_so(snapshot));
+        if let Some(snapshot) = snapshot {
+            return (*snapshot).clone();
+        }
+        assert!(Instant::now() < deadline, "never {what}: {:#?}", watch.latest());
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -296,4 +317,105 @@ fn a_second_request_to_stop_leaves_at_once_and_names_what_is_left() {
     assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
     let account = &ledger.pools[0];
     assert!(account.unknown + account.queued > 0, "{account:#?}");
+}
+
+#[test]
+fn pools_come_and_go_while_mining_and_each_account_adds_up() {
+    let (first, second) = (start_pool(easy()), start_pool(local_pool::Settings { handlers: 2, ..easy() }));
+    let miner = mine(hurried(vec![first.url()]));
+    wait_for(&first, 100);
+    miner.changer.change(hurried(vec![second.url(), first.url()]));
+    wait_for(&second, 100);
+    miner.changer.change(hurried(vec![second.url()]));
+    // Longer than it takes to hand in what was found for both.
+    thread::sleep(Duration::from_secs(2));
+    wait_for(&second, 100);
+    miner.changer.change(hurried(vec![first.url(), second.url()]));
+    wait_for(&first, 100);
+    let ledger = miner.finish();
+    assert_nothing_lost(&ledger.pools[0], &first);
+    assert_nothing_lost(&ledger.pools[1], &second);
+    assert!(ledger.pools[0].missed > 0 && ledger.pools[1].missed > 0, "{ledger:#?}");
+}
+
+#[test]
+fn threads_come_and_go_while_mining_and_nothing_is_lost() {
+    let pool = start_pool(easy());
+    let miner = mine(hurried(vec![pool.url()]));
+    for threads in [3, 1, 2] {
+        wait_for(&pool, 100);
+        let cpu = cpu::Settings { threads: NonZero::new(threads), ..cpu::Settings::default() };
+        miner.changer.change(Settings { cpu, ..hurried(Vec::new()) });
+    }
+    wait_for(&pool, 300);
+    assert_nothing_lost(&miner.finish().pools[0], &pool);
+}
+
+#[test]
+fn a_pause_lasts_until_its_last_reason_is_gone_and_uploads_go_on_meanwhile() {
+    let pool = start_pool(easy());
+    let miner = mine(hurried(vec![pool.url()]));
+    wait_for(&pool, 100);
+    miner.control.pause(PauseReason::User);
+    miner.control.pause(PauseReason::Battery);
+    let idle = wait_until(&miner.watch, "idle", |snapshot| {
+        let account = &snapshot.ledger.pools[0];
+        snapshot.pauses.len() == 2 && account.queued + account.in_flight == 0
+    });
+    assert_eq!((idle.phase, idle.pauses), (Phase::Paused, vec![PauseReason::User, PauseReason::Battery]));
+    miner.control.resume(PauseReason::User);
+    thread::sleep(Duration::from_millis(1500));
+    let later = wait_until(&miner.watch, "paused for one reason", |snapshot| snapshot.pauses.len() == 1);
+    assert_eq!((later.found(), later.mined), (idle.ledger.found_by[0], idle.mined), "nothing is mined");
+    assert_eq!(pool.stats().total.accepted, later.found(), "everything was handed in");
+    // A new block does not wake it.
+    pool.new_block();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(pool.stats().total.accepted, later.found());
+
+    miner.control.resume(PauseReason::Battery);
+    wait_for(&pool, 100);
+    let mining = wait_until(&miner.watch, "mining", |snapshot| snapshot.found() > later.found());
+    assert_eq!(mining.phase, Phase::Mining);
+    assert!(mining.mined > later.mined && mining.mined + Duration::from_secs(1) < mining.now);
+    let watch = miner.watch.clone();
+    assert_nothing_lost(&miner.finish().pools[0], &pool);
+    assert!(watch.has_ended());
+    assert_eq!(watch.latest().expect("the last").phase, Phase::Done);
+}
+
+#[test]
+fn snapshots_add_up_at_every_moment_and_tell_of_backends_pools_and_the_job() {
+    let pool = start_pool(local_pool::Settings { handlers: 2, ..easy() });
+    let mut settings = hurried(vec![pool.url(), "http://127.0.0.1:1".parse().expect("an address")]);
+    settings.interval = Duration::from_millis(20);
+    let miner = mine(settings);
+    let mut last = None;
+    for _ in 0..100 {
+        let Some(snapshot) = miner.watch.next(last.as_ref(), Duration::from_secs(5)) else { continue };
+        assert!(snapshot.ledger.adds_up(), "{snapshot:#?}");
+        assert_eq!(snapshot.backends[0].counters.found, snapshot.ledger.pools[0].found);
+        last = Some(snapshot);
+    }
+    wait_for(&pool, 100);
+    let snapshot = wait_until(&miner.watch, "accepted", |snapshot| snapshot.ledger.pools[0].accepted > 100);
+    let job = &snapshot.job.as_ref().expect("there is work").job;
+    assert_eq!(
+        Some(job.parent_height + 3),
+        snapshot.pools[0].tip_height,
+        "as the pool's mineOldAnns asks for"
+    );
+    assert!(snapshot.pools[0].leads && snapshot.pools[0].up && snapshot.pools[0].complaint.is_none());
+    assert!(!snapshot.pools[1].leads && !snapshot.pools[1].up && snapshot.pools[1].complaint.is_some());
+    assert!(snapshot.backends[0].rates.windows[0].e_per_s > 0.0);
+    assert_eq!(snapshot.backends[0].rates, {
+        let mut rates = snapshot.rates;
+        rates.windows.iter_mut().for_each(|rate| rate.upload_mbit_per_s = 0.0);
+        rates
+    });
+    assert!(snapshot.pools[0].upload_mbit_per_s[0] > 0.0);
+    assert_eq!(snapshot.ledger.pools[0].handlers.len(), 2);
+    drop(last);
+    miner.stopper.stop();
+    miner.thread.join().expect("the miner does not panic");
 }

@@ -11,6 +11,7 @@ mod gpu;
 mod self_test;
 
 use std::{
+    num::NonZero,
     ops::{Index, IndexMut},
     sync::Arc,
     time::Duration,
@@ -35,6 +36,17 @@ pub trait Backend: Send {
 
     /// What it has done since it started.
     fn counters(&self) -> Counters;
+
+    /// Mines with another number of threads from now on (`None`: as many as the machine has processors), if it is a
+    /// backend with threads; `None` if not. Rounds at work are given up, and end as all rounds do; those that wait
+    /// stay. [`BackendInfo::capacity`] is another one then.
+    ///
+    /// # Errors
+    /// If the threads cannot be had; those that there are go on.
+    fn set_threads(&mut self, threads: Option<NonZero<usize>>) -> Option<Result<(), String>> {
+        let _ = threads;
+        None
+    }
 }
 
 /// How far cancelling goes.
@@ -128,6 +140,18 @@ impl Index<Step> for Steps {
 impl IndexMut<Step> for Steps {
     fn index_mut(&mut self, step: Step) -> &mut Duration {
         &mut self.0[step as usize]
+    }
+}
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.hashes += other.hashes;
+        self.items += other.items;
+        self.rounds += other.rounds;
+        for step in Step::ALL {
+            self.steps[step] += other.steps[step];
+        }
     }
 }
 

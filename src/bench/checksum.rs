@@ -272,7 +272,12 @@ mod tests {
         let mut ways: Vec<_> = ways.into_iter().map(|way| (Kernel::detect(), way)).collect();
         ways.extend(Kernel::available().into_iter().skip(1).map(|kernel| (kernel, (2, None))));
         for (kernel, (threads, team)) in ways {
-            let cpu = cpu::Settings { threads: NonZero::new(threads), team, kernel: Some(kernel) };
+            let cpu = cpu::Settings {
+                threads: NonZero::new(threads),
+                team,
+                kernel: Some(kernel),
+                ..cpu::Settings::default()
+            };
             let outcome = outcome_of(&Setup::cpu(cpu));
             assert_eq!(outcome.verdict, Verdict::Correct, "{kernel} {threads} {team:?}");
         }

@@ -82,8 +82,8 @@ impl Setup {
             threads: Some(settings.threads.map_or_else(available, NonZero::get)),
             kernel: Some(settings.kernel.unwrap_or_else(Kernel::detect).name().into()),
             start: Box::new(move |sink| {
-                let backend =
-                    cpu::CpuBackend::start(BackendId(0), settings, sink).map_err(|e| e.to_string())?;
+                let backend = cpu::CpuBackend::start(BackendId(0), settings.clone(), sink)
+                    .map_err(|e| e.to_string())?;
                 Ok(vec![Box::new(backend)])
             }),
         }

@@ -121,6 +121,7 @@ pub fn planted(harm: impl Fn(&mut Found) + Send + Sync + Copy + 'static) -> Setu
     use crate::backend::cpu::{CpuBackend, Settings};
 
     let cpu = Settings { threads: NonZero::new(1), ..Settings::default() };
+    let for_backend = cpu.clone();
     let start = move |sink: Sink| {
         let harmful: Sink = Arc::new(move |mut event| {
             if let BackendEvent::Found { announcements, .. } = &mut event {
@@ -130,7 +131,8 @@ pub fn planted(harm: impl Fn(&mut Found) + Send + Sync + Copy + 'static) -> Setu
             }
             sink(event);
         });
-        let backend = CpuBackend::start(BackendId(0), cpu, harmful).map_err(|e| e.to_string())?;
+        let backend =
+            CpuBackend::start(BackendId(0), for_backend.clone(), harmful).map_err(|e| e.to_string())?;
         Ok(vec![Box::new(backend) as Box<dyn Backend>])
     };
     Setup { start: Box::new(start), ..Setup::cpu(cpu) }

@@ -1,22 +1,24 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, path::PathBuf, time::Duration};
+use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
 use kernels::WorkBits;
-use serde::Deserialize;
+use url::Url;
 
-use super::{Exit, KernelChoice, UsageError, parse_duration, parse_period, pool_url};
+use super::{Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
     backend::cpu,
+    config::{self, Layers, Resolved},
+    display::{self, Display},
     local_pool,
     miner::{self, Miner},
     pool,
     protocol::{PayTo, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
-    shutdown, upload,
+    sharing, shutdown, upload,
 };
 
 /// Who is paid when the pool is our own and pays nobody.
@@ -28,15 +30,20 @@ const LOCAL_PAY_TO: &str = "local";
 Without a pool the miner starts one inside its own process and mines against it over HTTP on the loopback \
 interface: nothing leaves this machine and nobody is paid.
 
+Every flag is also a key of the settings file (--exact-target: exact-target = true) and a variable \
+(PKTMINE_EXACT_TARGET=true); flags win over variables, those over the file. `pktmine config print` shows all settings \
+and where each comes from. The file is $XDG_CONFIG_HOME/pktmine/pktmine.toml or /etc/pktmine/pktmine.toml, unless \
+--config or PKTMINE_CONFIG names one; while mining it is read again when it changes and on SIGHUP.
+
 The counters of a status line are accepted/duplicate/rejected/stale/overflow/unknown.")]
 pub struct Arguments {
     /// Pools to mine for; the first one that is up decides what is mined, all get every announcement
-    #[arg(value_name = "POOL_URL")]
-    pools: Vec<String>,
+    #[arg(value_name = "POOL_URL", value_parser = pool_url)]
+    pools: Vec<Url>,
 
     /// Address that is paid
-    #[arg(short, long, value_name = "ADDRESS")]
-    paymentaddr: Option<String>,
+    #[arg(short, long, value_name = "ADDRESS", value_parser = payment_address)]
+    paymentaddr: Option<PayTo>,
 
     /// Threads that mine [default: all processors]
     #[arg(short, long, value_name = "N")]
@@ -54,10 +61,9 @@ pub struct Arguments {
     #[arg(short, long, value_name = "BLOCKS")]
     mineold: Option<u32>,
 
-    /// File with settings (JSON: pools, threads, payment_addr, uploaders, upload_timeout, mine_old_anns);
-    /// flags win over it
+    /// File with settings instead of the default ones; an empty name: none
     #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<String>,
 
     /// What mines
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
@@ -88,8 +94,41 @@ pub struct Arguments {
     json: bool,
 
     /// Time between two status lines
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    #[arg(
+        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_period
+    )]
     interval: Duration,
+
+    /// Log to this file as well; it is renamed when it has 10 MiB, and four old ones are kept
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    /// No status lines and no live display, only warnings, errors and the totals
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// How much less the mining threads matter than other programs: 0 as much, 19 least (Linux)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
+    nice: u8,
+
+    /// Part of a processor's time that each mining thread takes at most, such as 80%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    max_cpu: Option<f64>,
+
+    /// Processors to mine on, such as 0-3,8 (Linux) [default: all]
+    #[arg(long, value_name = "LIST", value_parser = parse_processors)]
+    affinity: Option<ProcessorList>,
+
+    /// Mine only while the machine is plugged in (Linux)
+    #[arg(long)]
+    pause_on_battery: bool,
+
+    /// Mine only when nobody has typed at another terminal of this machine for so long, 60 s if not said (Linux)
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = parse_period
+    )]
+    pause_on_active: Option<Duration>,
 
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
     #[arg(long, value_name = "N", conflicts_with = "pools", value_parser = clap::value_parser!(u64).range(2..))]
@@ -120,124 +159,116 @@ enum Cancel {
     Finish,
 }
 
-/// The settings file that scripts for other miners already have.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile {
-    pools: Option<Vec<String>>,
-    threads: Option<NonZero<usize>>,
-    payment_addr: Option<String>,
-    uploaders: Option<NonZero<usize>>,
-    upload_timeout: Option<f64>,
-    /// −1 is how other miners say that the pool decides.
-    mine_old_anns: Option<i64>,
-}
+/// Settings that can change while mining goes on: [`settings`] and [`Changer::change`] know them. A change of any other
+/// needs a restart.
+///
+/// [`Changer::change`]: miner::Changer::change
+pub(super) const LIVE: [&str; 9] = [
+    "pools",
+    "paymentaddr",
+    "threads",
+    "uploaders",
+    "uploadtimeout",
+    "mineold",
+    "cancel",
+    "exact-target",
+    "interval",
+];
 
-impl ConfigFile {
-    fn read(path: &PathBuf) -> anyhow::Result<Self> {
-        let wrong = |what: String| UsageError(format!("the settings file {}: {what}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(format!("it cannot be read ({e})")))?;
-        Ok(serde_json::from_str(&text)
-            .map_err(|e| wrong(if e.is_data() { e.to_string() } else { format!("it is not JSON ({e})") }))?)
-    }
+/// Processors, each of which is there.
+#[derive(Clone, Debug)]
+struct ProcessorList(Vec<usize>);
 
-    fn mine_old(&self) -> Result<Option<u32>, UsageError> {
-        match self.mine_old_anns {
-            None | Some(-1) => Ok(None),
-            Some(blocks) => u32::try_from(blocks).map(Some).map_err(|_| {
-                UsageError(format!("mine_old_anns in the settings file is {blocks}: it must be 0 or more, or -1 for what the pool asks for"))
-            }),
+/// Reads a list of processors.
+fn parse_processors(text: &str) -> Result<ProcessorList, String> {
+    let list = cpu::parse_list(text).ok_or("write numbers and ranges, such as 0-3,8")?;
+    let there = cpu::processors();
+    match list.iter().find(|processor| !there.contains(processor)) {
+        Some(missing) => {
+            Err(format!("there is no processor {missing} for this program: there are {there:?}"))
         }
-    }
-
-    fn timeout(&self) -> Result<Option<Duration>, UsageError> {
-        let Some(seconds) = self.upload_timeout else { return Ok(None) };
-        match Duration::try_from_secs_f64(seconds) {
-            Ok(timeout) if !timeout.is_zero() => Ok(Some(timeout)),
-            _ => Err(UsageError(format!(
-                "upload_timeout in the settings file is {seconds}: it must be a number of seconds above 0"
-            ))),
-        }
+        None => Ok(ProcessorList(list.into_iter().collect())),
     }
 }
 
-/// Runs the command.
-pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+/// Reads a part of a whole: `80%`, or `80`.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text
+        .trim_end_matches('%')
+        .trim()
+        .parse()
+        .map_err(|_| "write a percentage, such as 80%".to_owned())?;
+    if (1.0..=100.0).contains(&percent) {
+        Ok(percent / 100.0)
+    } else {
+        Err("it must be from 1% to 100%".into())
+    }
+}
+
+/// Runs the command with its settings, which can be put together again from their layers.
+pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut Log) -> anyhow::Result<Exit> {
+    if let Some(path) = &arguments.log_file {
+        log.add_file(path)?;
+    }
+    if arguments.quiet {
+        log.be_quiet();
+    }
     if arguments.backend == Backend::Gpu {
         anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
     }
-    let file = arguments.config.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default();
-    let (mine_old, timeout) = (file.mine_old()?, file.timeout()?);
-    let named = if arguments.pools.is_empty() { file.pools.unwrap_or_default() } else { arguments.pools };
-    let pay_to = arguments.paymentaddr.or(file.payment_addr);
-    if named.is_empty() && pay_to.is_some() {
-        tracing::warn!(
-            "the payment address is of no use without a pool: name one, or leave --paymentaddr away"
-        );
-    }
-    let urls = named.iter().map(|text| pool_url(text)).collect::<Result<Vec<_>, _>>()?;
-
-    if !urls.is_empty() && (arguments.difficulty.is_some() || arguments.block_time.is_some()) {
-        let what = "--difficulty and --block-time are for the miner's own pool: the pool in the settings file decides";
-        return Err(UsageError(what.into()).into());
-    }
-
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;
-    let (urls, pay_to) = if urls.is_empty() {
+    let settings = if arguments.pools.is_empty() {
+        if arguments.paymentaddr.is_some() {
+            tracing::warn!(
+                "the payment address is of no use without a pool: name one, or leave --paymentaddr away"
+            );
+        }
         let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
         let url = pool.url();
         own_pool = Some(pool);
-        (vec![url], LOCAL_PAY_TO.to_owned())
+        settings(&arguments, vec![url], LOCAL_PAY_TO.parse().expect("it has letters only"))
     } else {
-        let missing = "who is to be paid? give your address with --paymentaddr ADDRESS (or payment_addr in the \
-                       settings file)";
-        (urls, pay_to.ok_or_else(|| UsageError(missing.into()))?)
+        named_pools(&arguments)?
     };
-    let pay_to: PayTo = pay_to
-        .parse()
-        .map_err(|error| UsageError(format!("{error}: a payment address is 1 to 63 letters and digits")))?;
-
-    let upload_defaults = upload::Settings::new(pay_to, fastrand::u64(..));
-    let settings = miner::Settings {
-        pools: urls,
-        pool: pool::Settings {
-            mine_old: arguments.mineold.or(mine_old),
-            exact_target: arguments.exact_target,
-            ..pool::Settings::default()
-        },
-        fetch_timeout: miner::FETCH_TIMEOUT,
-        upload: upload::Settings {
-            uploaders: arguments.uploaders.or(file.uploaders).map_or(upload_defaults.uploaders, NonZero::get),
-            timeout: arguments.uploadtimeout.or(timeout).unwrap_or(upload_defaults.timeout),
-            ..upload_defaults
-        },
-        cancel: match arguments.cancel {
-            Cancel::Now => CancelPolicy::Now,
-            Cancel::Finish => CancelPolicy::Finish,
-        },
-        cpu: cpu::Settings {
-            threads: arguments.threads.or(file.threads),
-            team: arguments.team,
-            kernel: arguments.kernel.0,
-        },
-        duration: arguments.duration,
-        drain: miner::DRAIN,
-        interval: arguments.interval,
-        format: Some(if arguments.json { Format::Json } else { Format::Text }),
-    };
-    let miner = Miner::new(settings)?;
+    let live = !arguments.json && !arguments.quiet;
+    let mut miner = Miner::new(settings)?;
+    if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
+        miner.show_on(display);
+    }
+    let sharing =
+        sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
+    sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let stopper = miner.stopper();
+    let changer = miner.changer();
     let mut asked = 0;
     shutdown::on_signal(move || {
         asked += 1;
         if asked > 2 {
             // It was asked twice and has not gone: whatever holds it up does not hold this up.
+            display::restore_terminal();
             std::process::exit(1);
         }
         stopper.stop();
     })
     .context("cannot catch Ctrl-C")?;
+    let stopper = miner.stopper();
+    let file = resolved.file.clone();
+    let mut current = resolved;
+    let ask = config::watch(file, move |_| {
+        reload(&layers, &mut current, &changer);
+        true
+    })
+    .context("cannot start a thread")?;
+    shutdown::on_hangup(move |terminal_gone| {
+        if terminal_gone {
+            stopper.stop();
+        } else {
+            // The thread that takes it lives as long as the process.
+            let _ = ask.send(());
+        }
+    })
+    .context("cannot catch SIGHUP")?;
     let ledger = miner.run()?;
     if let Some(pool) = own_pool {
         let accepted: u64 = ledger.pools.iter().map(|account| account.accepted).sum();
@@ -246,6 +277,106 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         pool.shutdown();
     }
     Ok(Exit::Done)
+}
+
+/// The miner's settings for the pools that were named.
+fn named_pools(arguments: &Arguments) -> Result<miner::Settings, UsageError> {
+    let missing = "who is to be paid? give your address with --paymentaddr ADDRESS (or paymentaddr in the settings \
+                   file, or PKTMINE_PAYMENTADDR)";
+    let pay_to = arguments.paymentaddr.clone().ok_or_else(|| UsageError(missing.into()))?;
+    Ok(settings(arguments, arguments.pools.clone(), pay_to))
+}
+
+/// What the miner is to do, for these pools and this address.
+fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Settings {
+    let upload_defaults = upload::Settings::new(pay_to, fastrand::u64(..));
+    miner::Settings {
+        pools,
+        pool: pool::Settings {
+            mine_old: arguments.mineold,
+            exact_target: arguments.exact_target,
+            ..pool::Settings::default()
+        },
+        fetch_timeout: miner::FETCH_TIMEOUT,
+        upload: upload::Settings {
+            uploaders: arguments.uploaders.map_or(upload_defaults.uploaders, NonZero::get),
+            timeout: arguments.uploadtimeout.unwrap_or(upload_defaults.timeout),
+            ..upload_defaults
+        },
+        cancel: match arguments.cancel {
+            Cancel::Now => CancelPolicy::Now,
+            Cancel::Finish => CancelPolicy::Finish,
+        },
+        cpu: cpu::Settings {
+            threads: arguments.threads,
+            team: arguments.team,
+            kernel: arguments.kernel.0,
+            share: cpu::Share {
+                nice: arguments.nice,
+                processors: arguments.affinity.clone().map(|list| list.0).unwrap_or_default(),
+                max_cpu: arguments.max_cpu,
+            },
+        },
+        duration: arguments.duration,
+        drain: miner::DRAIN,
+        interval: arguments.interval,
+        quiet: arguments.quiet,
+        format: Some(if arguments.json { Format::Json } else { Format::Text }),
+    }
+}
+
+/// Puts the layers together again and has the miner change what can be changed while it mines. What is wrong is told,
+/// and the old settings stay.
+fn reload(layers: &Layers, current: &mut Resolved, changer: &miner::Changer) {
+    let refused =
+        |why: &dyn std::fmt::Display| tracing::error!("the old settings stay, the new ones are wrong: {why}");
+    let new = match layers.resolve() {
+        Ok(new) => new,
+        Err(error) => return refused(&error),
+    };
+    let arguments = new.matches.subcommand().map(|(_, matches)| Arguments::from_arg_matches(matches));
+    let arguments = match arguments {
+        Some(Ok(arguments)) => arguments,
+        Some(Err(error)) => return refused(&error),
+        None => return,
+    };
+    let changed = new.changed(current);
+    if changed.is_empty() {
+        tracing::info!("the settings were read again and are what they were");
+        return;
+    }
+    let own_pool = |resolved: &Resolved| {
+        resolved.settings.iter().any(|setting| setting.key == "pools" && setting.values.is_empty())
+    };
+    if own_pool(&new) != own_pool(current) {
+        return refused(&"going to or from the miner's own pool needs a restart");
+    }
+    let (live, other): (Vec<_>, Vec<_>) = changed.iter().partition(|key| LIVE.contains(key));
+    if !live.is_empty() && !own_pool(&new) {
+        match named_pools(&arguments) {
+            Ok(settings) => changer.change(settings),
+            Err(error) => return refused(&error),
+        }
+    } else if !live.is_empty() {
+        // The pool of our own stays: nothing else is known of it here.
+        changer.change(settings(&arguments, Vec::new(), LOCAL_PAY_TO.parse().expect("it has letters only")));
+    }
+    if !live.is_empty() {
+        tracing::info!("settings changed: {}", join(&live));
+    }
+    if !other.is_empty() {
+        tracing::warn!("needs a restart: {}", join(&other));
+    }
+    *current = new;
+}
+
+fn join(keys: &[&&str]) -> String {
+    keys.iter().map(|key| **key).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads a payment address.
+fn payment_address(text: &str) -> Result<PayTo, String> {
+    text.parse().map_err(|error| format!("{error}: a payment address is 1 to 63 letters and digits"))
 }
 
 /// Starts a pool in this process and says so.

@@ -147,7 +147,12 @@ fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
                 [] => vec![None],
                 list => list.iter().copied().map(Some).collect(),
             };
-            let cpu = |threads| cpu::Settings { threads, team: arguments.team, kernel: arguments.kernel.0 };
+            let cpu = |threads| cpu::Settings {
+                threads,
+                team: arguments.team,
+                kernel: arguments.kernel.0,
+                ..cpu::Settings::default()
+            };
             Ok(threads.into_iter().map(|threads| Setup::cpu(cpu(threads))).collect())
         }
         Backend::Gpu => anyhow::bail!("the GPU backend is not built yet: measure with --backend cpu"),

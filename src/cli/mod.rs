@@ -2,27 +2,23 @@
 
 mod ann;
 mod bench;
+mod config;
 mod difficulty;
+mod documents;
+mod log;
+mod log_file;
 mod pool;
 mod units;
 mod verify;
 
-use std::{
-    fmt,
-    io::{IsTerminal, Write},
-    process::ExitCode,
-    str::FromStr,
-    time::{Duration, SystemTime},
-};
+use std::{io::Write, process::ExitCode, str::FromStr, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use kernels::{Kernel, kernel::UnknownKernel};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{format::Writer, time::FormatTime},
-};
 use url::Url;
+
+use self::log::Log;
+use crate::config::{ConfigError, Layers, Resolved, with_switches};
 
 /// Announcement miner and hardware benchmark for PacketCrypt.
 #[derive(Debug, Parser)]
@@ -53,6 +49,13 @@ enum Command {
     Pool(pool::Arguments),
     /// Validate announcements
     Verify(verify::Arguments),
+    /// Check the settings file, and show what settings come from where
+    #[command(subcommand)]
+    Config(config::Arguments),
+    /// Print what a shell needs to complete commands and flags
+    Completions(documents::Completions),
+    /// Print the manual page, or write those of all commands
+    Man(documents::Man),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,9 +68,6 @@ enum Color {
     /// Never
     Never,
 }
-
-/// Log lines that may wait for a slow reader; those beyond are left out.
-const LOG_LINES: usize = 4096;
 
 /// The commands' exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,21 +100,60 @@ impl FromStr for KernelChoice {
 #[error("{0}")]
 struct UsageError(String);
 
+/// The whole command line.
+fn definition() -> clap::Command {
+    with_switches(Arguments::command())
+}
+
+/// Reads the command line, and what variables and the settings file say where it says nothing.
+fn parse() -> Result<(Arguments, Option<(Layers, Resolved)>), ConfigError> {
+    let definition = definition();
+    let matches = definition.clone().get_matches();
+    let layered = match Layers::of(&definition, &matches) {
+        Some(layers) => Some(layers.resolve().map(|resolved| (layers, resolved))?),
+        None => None,
+    };
+    let matches = layered.as_ref().map_or(&matches, |(_, resolved)| &resolved.matches);
+    let arguments = Arguments::from_arg_matches(matches).map_err(|e| ConfigError(vec![e.to_string()]))?;
+    Ok((arguments, layered))
+}
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let (arguments, layered) = match parse() {
+        Ok(parsed) => parsed,
+        Err(ConfigError(problems)) => {
+            for problem in problems {
+                let _ = writeln!(anstream::stderr(), "pktmine: {problem}");
+            }
+            return ExitCode::from(2);
+        }
+    };
     match arguments.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
-    let _log = start_log(arguments.verbose);
-    let result = match arguments.command {
-        Command::Ann(arguments) => ann::run(arguments),
-        Command::Bench(arguments) => bench::run(arguments),
-        Command::Difficulty(arguments) => difficulty::run(&arguments),
-        Command::Pool(arguments) => pool::run(arguments),
-        Command::Verify(arguments) => verify::run(arguments),
+    let mut log = Log::start(arguments.verbose);
+    if let Some((_, resolved)) = &layered {
+        if let Some(file) = &resolved.file {
+            tracing::info!("settings read from {}", file.display());
+        }
+        resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+    let result = match (arguments.command, layered) {
+        (Command::Ann(arguments), Some((layers, resolved))) => {
+            ann::run(arguments, layers, resolved, &mut log)
+        }
+        (Command::Config(config::Arguments::Print(_)), Some((_, resolved))) => config::print(&resolved),
+        (Command::Config(config::Arguments::Check(check)), _) => config::check(&definition(), &check),
+        (Command::Ann(_) | Command::Config(_), None) => unreachable!("these commands have settings"),
+        (Command::Bench(arguments), _) => bench::run(arguments),
+        (Command::Difficulty(arguments), _) => difficulty::run(&arguments),
+        (Command::Pool(arguments), _) => pool::run(arguments),
+        (Command::Verify(arguments), _) => verify::run(arguments),
+        (Command::Completions(arguments), _) => documents::completions(&arguments, definition()),
+        (Command::Man(arguments), _) => documents::man(&arguments, definition()),
     };
     match result {
         Ok(Exit::Done) => ExitCode::SUCCESS,
@@ -127,45 +166,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Log lines go to stderr, so that stdout holds results alone. A thread of its own writes them, so that a reader who has
-/// stopped reading stops nobody else; the guard returned writes what waits when it is dropped.
-fn start_log(verbose: u8) -> WorkerGuard {
-    let default = match verbose {
-        0 => "pktmine=info,warn",
-        1 => "pktmine=debug,warn",
-        _ => "trace",
-    };
-    let filter = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let filter =
-        EnvFilter::try_new(filter.as_deref().unwrap_or(default)).unwrap_or_else(|_| EnvFilter::new(default));
-    let color = match anstream::ColorChoice::global() {
-        anstream::ColorChoice::Always | anstream::ColorChoice::AlwaysAnsi => true,
-        anstream::ColorChoice::Never => false,
-        anstream::ColorChoice::Auto => {
-            std::io::stderr().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Writes to stdout; a reader who has seen enough is no failure.
+fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to stdout"))
         }
-    };
-    let (writer, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES).lossy(true).finish(std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        // Telling stderr that stderr cannot be written to would panic.
-        .log_internal_errors(false)
-        .with_ansi(color)
-        .with_timer(Seconds)
-        .with_target(verbose > 1)
-        .init();
-    guard
-}
-
-/// The time of a log line, to the second.
-struct Seconds;
-
-impl FormatTime for Seconds {
-    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", humantime::format_rfc3339_seconds(SystemTime::now()))
+        _ => Ok(Exit::Done),
     }
 }
 
@@ -195,5 +202,21 @@ fn parse_period(text: &str) -> Result<Duration, String> {
     match parse_duration(text)? {
         Duration::ZERO => Err("must be longer than nothing".into()),
         period => Ok(period),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_defined_and_knows_each_setting_that_can_change_while_mining() {
+        let definition = definition();
+        definition.clone().debug_assert();
+        let ann = definition.find_subcommand("ann").expect("there is such a command");
+        for key in ann::LIVE {
+            let known = ann.get_arguments().any(|arg| arg.get_long() == Some(key) || arg.get_id() == key);
+            assert!(known, "{key} is no setting");
+        }
     }
 }

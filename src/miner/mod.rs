@@ -5,30 +5,37 @@
 //! All that blocks runs elsewhere and comes back as a message: HTTP requests and validation on `workers`,
 //! mining on the backends' own threads, signals on theirs.
 
+mod control;
 mod workers;
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kernels::{Invalid, Validator};
 use url::Url;
 
+pub use self::control::Control;
 use self::workers::Workers;
 use crate::{
     backend::{Backend, BackendEvent, Counters, Sink, cpu},
+    display::Display,
     pool::{self, Fetcher, Pools},
     protocol::difficulty_shown,
-    report::{Format, Output, OutputError, PATIENCE, Phase, Reporter, Status},
+    report::{
+        BackendRow, COMPLAINTS_MAX, Complaint, Format, JobRow, Output, OutputError, PATIENCE, Phase, PoolRow,
+        RateRow, Reporter, Snapshot, Watch,
+    },
     scheduler::{self, CancelPolicy, Scheduler},
     upload::{self, Ledger, Uploader},
-    values::{BackendId, Moment, PoolId},
+    values::{BackendId, Job, Moment, Notice, PauseReason, PoolId},
 };
 
 /// How long uploads may go on after mining has stopped, unless tests say otherwise.
@@ -73,6 +80,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Time between two status lines.
     pub interval: Duration,
+    /// Whether there are no status lines, only totals.
+    pub quiet: bool,
     /// What status lines look like; `None`: there are none, and no totals.
     pub format: Option<Format>,
 }
@@ -103,6 +112,9 @@ enum Message {
     Fetched { request: u64, result: Result<Vec<u8>, pool::FetchError> },
     Answered { request: u64, outcome: upload::PostOutcome },
     Checked { check: u64, verdicts: Vec<Result<(), Invalid>> },
+    Change(Box<Settings>),
+    Pause(PauseReason),
+    Resume(PauseReason),
     Stop,
 }
 
@@ -112,6 +124,8 @@ pub struct Miner {
     backends: Vec<Box<dyn Backend>>,
     sender: Sender<Message>,
     messages: Receiver<Message>,
+    watch: Watch,
+    display: Option<Display>,
 }
 
 /// Asks a miner to stop, from any thread.
@@ -123,6 +137,20 @@ impl Stopper {
     pub fn stop(&self) {
         // A miner that has ended already needs no telling.
         let _ = self.0.send(Message::Stop);
+    }
+}
+
+/// Gives a miner other settings while it mines, from any thread.
+#[derive(Clone)]
+pub struct Changer(Sender<Message>);
+
+impl Changer {
+    /// From now on these settings hold, as far as they can change while mining: the pools (none: those that there
+    /// are stay), how they are asked, who is paid, how announcements are handed in, what becomes of work on a block
+    /// when there is a new one, the threads of the CPU backend and the time between two status lines.
+    pub fn change(&self, settings: Settings) {
+        // A miner that has ended already needs no telling.
+        let _ = self.0.send(Message::Change(Box::new(settings)));
     }
 }
 
@@ -139,13 +167,33 @@ impl Miner {
             let _ = to_loop.send(Message::Backend(event));
         });
         let backends: Vec<Box<dyn Backend>> =
-            vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu, sink)?)];
-        Ok(Self { settings, backends, sender, messages })
+            vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu.clone(), sink)?)];
+        Ok(Self { settings, backends, sender, messages, watch: Watch::default(), display: None })
     }
 
     /// What stops it.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.sender.clone())
+    }
+
+    /// What gives it other settings.
+    pub fn changer(&self) -> Changer {
+        Changer(self.sender.clone())
+    }
+
+    /// What pauses, resumes and stops it.
+    pub fn control(&self) -> Control {
+        Control::new(self.sender.clone())
+    }
+
+    /// Where it publishes what it is about, every second.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+
+    /// Has a display take the place of status lines.
+    pub fn show_on(&mut self, display: Display) {
+        self.display = Some(display);
     }
 
     /// Mines until the time is over, it is asked to stop, or nothing is left that mines. Returns where every
@@ -156,7 +204,8 @@ impl Miner {
     pub fn run(self) -> Result<Ledger, MinerError> {
         let output = self.settings.format.map(|_| Output::start(anstream::stdout())).transpose();
         let output = output.map_err(MinerError::Thread)?;
-        Loop::new(self.settings, self.backends, self.sender, output).run(&self.messages)
+        let outputs = Outputs { output, watch: self.watch, display: self.display };
+        Loop::new(self.settings, self.backends, self.sender, outputs).run(&self.messages)
     }
 }
 
@@ -174,20 +223,58 @@ struct Loop {
     stage: Stage,
     next_status: Moment,
     next_sample: Moment,
-    /// When there was the first job, and when mining was stopped.
-    mined: (Option<Moment>, Option<Moment>),
+    /// What is mined, and since when.
+    job: Option<JobRow>,
+    mined: Stopwatch,
+    /// Why mining is paused.
+    pauses: BTreeSet<PauseReason>,
+    /// The newest warnings and errors; the oldest goes when there are more than [`COMPLAINTS_MAX`].
+    complaints: VecDeque<Complaint>,
+    watch: Watch,
     /// How often it was asked to stop.
     stops: u32,
     output: Option<Output>,
+    display: Option<Display>,
     /// Whether it has been said that stdout is lost.
     output_lost: bool,
+}
+
+/// Whom the loop tells what it is about.
+struct Outputs {
+    output: Option<Output>,
+    watch: Watch,
+    display: Option<Display>,
 }
 
 /// A backend's place. It is empty once the backend has failed; the name and the last counters stay.
 struct Slot {
     name: String,
+    description: String,
     backend: Option<Box<dyn Backend>>,
     counters: Counters,
+    /// Why it was stopped for good.
+    failed: Option<String>,
+}
+
+/// For how long there was something to mine.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stopwatch {
+    before: Duration,
+    since: Option<Moment>,
+}
+
+impl Stopwatch {
+    fn run(&mut self, now: Moment) {
+        self.since.get_or_insert(now);
+    }
+
+    fn stop(&mut self, now: Moment) {
+        *self = Self { before: self.read(now), since: None };
+    }
+
+    fn read(&self, now: Moment) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
 }
 
 /// How far the miner is. It never goes back.
@@ -206,7 +293,7 @@ impl Loop {
         settings: Settings,
         backends: Vec<Box<dyn Backend>>,
         sender: Sender<Message>,
-        output: Option<Output>,
+        outputs: Outputs,
     ) -> Self {
         let infos: Vec<_> = backends.iter().map(|backend| backend.info().clone()).collect();
         for info in &infos {
@@ -214,8 +301,10 @@ impl Loop {
         }
         let slot = |backend: Box<dyn Backend>| Slot {
             name: backend.info().name.clone(),
+            description: backend.info().description.clone(),
             backend: Some(backend),
             counters: Counters::default(),
+            failed: None,
         };
         let names: Vec<_> = settings.pools.iter().map(Url::to_string).collect();
         let pools = Pools::new(settings.pools.clone(), settings.pool.clone());
@@ -225,22 +314,29 @@ impl Loop {
             pools,
             scheduler: Scheduler::new(&infos, settings.cancel, fastrand::u32(..)),
             uploader: Uploader::new(&names, backends.len(), settings.upload.clone()),
-            reporter: Reporter::new(settings.format, Moment::ZERO),
+            reporter: Reporter::new(settings.format, backends.len(), names.len(), Moment::ZERO),
             backends: backends.into_iter().map(slot).collect(),
             shell: Shell::new(sender, &settings),
             stage: Stage::Mining,
             next_status: settings.interval,
             next_sample: Moment::ZERO,
-            mined: (None, None),
+            job: None,
+            mined: Stopwatch::default(),
+            pauses: BTreeSet::new(),
+            complaints: VecDeque::new(),
+            watch: outputs.watch,
+            display: outputs.display,
             stops: 0,
-            output,
+            output: outputs.output,
             output_lost: false,
             settings,
         }
     }
 
     fn run(mut self, messages: &Receiver<Message>) -> Result<Ledger, MinerError> {
-        self.reporter.write_legend();
+        if !self.settings.quiet && self.display.is_none() {
+            self.reporter.write_legend();
+        }
         while self.stage != Stage::Done {
             self.pools(pool::Event::Tick);
             self.upload(upload::Event::Tick);
@@ -280,7 +376,7 @@ impl Loop {
         match message {
             Message::Backend(BackendEvent::Found { backend, found_total, announcements }) => {
                 if let Some(first) = announcements.first() {
-                    self.reporter.found(announcements.len(), &first.job);
+                    self.reporter.found(backend, announcements.len(), &first.job);
                 }
                 self.upload(upload::Event::Found { backend, found_total, announcements });
             }
@@ -295,8 +391,93 @@ impl Loop {
                 self.upload(upload::Event::Answered { request, outcome });
             }
             Message::Checked { check, verdicts } => self.upload(upload::Event::Checked { check, verdicts }),
+            Message::Change(settings) => self.change(*settings),
+            Message::Pause(reason) => self.pause(reason),
+            Message::Resume(reason) => self.resume(reason),
             Message::Stop => self.asked_to_stop(),
         }
+    }
+
+    /// Takes over what can change while mining.
+    fn change(&mut self, new: Settings) {
+        if self.stage != Stage::Mining {
+            return;
+        }
+        let keep = Settings { pools: self.settings.pools.clone(), ..new };
+        let pools = if new.pools.is_empty() { keep.pools.clone() } else { new.pools };
+        // What was chosen by chance stays.
+        let upload = upload::Settings { seed: self.settings.upload.seed, ..keep.upload };
+        if upload.uploaders != self.settings.upload.uploaders {
+            self.shell.agent = upload::http::agent(upload.uploaders);
+        }
+        if keep.cpu.threads != self.settings.cpu.threads {
+            self.settings.cpu.threads = keep.cpu.threads;
+            self.resize();
+        }
+        self.next_status = self.next_status.min(self.now() + keep.interval);
+        self.settings.interval = keep.interval;
+        self.settings.cancel = keep.cancel;
+        self.settings.upload = upload.clone();
+        self.settings.pool = keep.pool.clone();
+        self.schedule(scheduler::Event::Policy(keep.cancel));
+        let listed = self.pools.list(pools, keep.pool, self.now());
+        self.shell.fetcher = Arc::new(self.shell.fetcher.with_pools(self.pools.len()));
+        self.settings.pools = listed.iter().map(|(_, url)| url.clone()).collect();
+        let listed = listed.into_iter().map(|(pool, url)| (pool, url.to_string())).collect();
+        self.upload(upload::Event::Change { pools: listed, settings: upload });
+        self.pools(pool::Event::Tick);
+    }
+
+    /// Has every backend that has threads mine with as many as the settings say.
+    fn resize(&mut self) {
+        let mut resized = Vec::new();
+        for (index, slot) in self.backends.iter_mut().enumerate() {
+            let Some(backend) = &mut slot.backend else { continue };
+            match backend.set_threads(self.settings.cpu.threads) {
+                None => {}
+                Some(Ok(())) => {
+                    let info = backend.info();
+                    tracing::info!("mining on {}: {}", info.name, info.description);
+                    slot.description.clone_from(&info.description);
+                    resized.push((BackendId(index), info.capacity));
+                }
+                Some(Err(error)) => tracing::error!("{error}; mining goes on with as many as before"),
+            }
+        }
+        for (backend, capacity) in resized {
+            self.schedule(scheduler::Event::Resized { backend, capacity });
+        }
+    }
+
+    fn pause(&mut self, reason: PauseReason) {
+        if self.stage != Stage::Mining || !self.pauses.insert(reason) {
+            return;
+        }
+        if self.pauses.len() == 1 {
+            let now = self.now();
+            self.mined.stop(now);
+            self.schedule(scheduler::Event::Pause);
+        }
+        tracing::info!("mining is paused: {}; uploads go on", join(&self.pauses));
+        self.publish();
+    }
+
+    fn resume(&mut self, reason: PauseReason) {
+        if self.stage != Stage::Mining || self.pauses.is_empty() {
+            return;
+        }
+        let was_there = self.pauses.remove(&reason);
+        if !self.pauses.is_empty() {
+            tracing::info!("mining is still paused: {}", join(&self.pauses));
+        } else if was_there {
+            tracing::info!("mining goes on");
+            let now = self.now();
+            if self.job.is_some() {
+                self.mined.run(now);
+            }
+            self.schedule(scheduler::Event::Resume);
+        }
+        self.publish();
     }
 
     /// The first time mining stops, the second time everything ends.
@@ -319,7 +500,8 @@ impl Loop {
     fn stop(&mut self) {
         if self.stage == Stage::Mining {
             let now = self.now();
-            self.mined.1 = Some(now);
+            self.mined.stop(now);
+            self.pauses.clear();
             self.stage = Stage::Stopping(now + STOP);
             self.schedule(scheduler::Event::Pause);
         }
@@ -350,8 +532,12 @@ impl Loop {
 
     fn finish(mut self) -> Result<Ledger, MinerError> {
         self.upload(upload::Event::Finish);
-        let status = self.status();
-        if let (Some(output), Some(totals)) = (&self.output, self.reporter.totals_text(&status)) {
+        let snapshot = self.publish();
+        self.watch.end();
+        if let Some(display) = self.display.take() {
+            display.close();
+        }
+        if let (Some(output), Some(totals)) = (&self.output, self.reporter.totals_text(&snapshot)) {
             output.write(totals);
         }
         let written = self.output.take().map_or(Ok(()), |output| output.finish(PATIENCE));
@@ -364,30 +550,69 @@ impl Loop {
         }
         match written {
             Err(error @ OutputError::Failed(_)) => Err(MinerError::Output(error)),
-            Err(OutputError::Closed) | Ok(()) => Ok(status.ledger),
+            Err(OutputError::Closed) | Ok(()) => Ok(snapshot.ledger),
             Err(error @ OutputError::Stalled(_)) => {
                 tracing::warn!("{error}");
-                Ok(status.ledger)
+                Ok(snapshot.ledger)
             }
         }
     }
 
-    fn status(&mut self) -> Status {
+    /// The state as it is now, with the rates of the newest sample.
+    fn snapshot(&mut self) -> Snapshot {
         for slot in &mut self.backends {
             if let Some(backend) = &slot.backend {
                 slot.counters = backend.counters();
             }
         }
-        let backends = self.backends.iter().map(|slot| (slot.name.clone(), slot.counters)).collect();
-        let phase = match self.stage {
-            Stage::Mining => Phase::Mining,
-            Stage::Stopping(_) | Stage::Draining(_) => Phase::Draining,
-            Stage::Done => Phase::Done,
-        };
-        let job = self.scheduler.job().map(|job| &**job);
+        let ledger = self.uploader.snapshot();
+        // What a backend has found and what the ledger has of it are a message apart: the ledger is told.
+        let backends = self.backends.iter().zip(&ledger.found_by).map(|(slot, found)| BackendRow {
+            name: slot.name.clone(),
+            description: slot.description.clone(),
+            failed: slot.failed.clone(),
+            counters: Counters { found: *found, ..slot.counters },
+            work: 0.0,
+            rates: RateRow::default(),
+        });
+        let pools = (0..self.pools.len()).map(PoolId).map(|pool| PoolRow {
+            leads: pool == self.pools.leader(),
+            up: self.pools.is_up(pool),
+            complaint: self.pools.last_error(pool).map(str::to_owned),
+            // A view says nothing before there are handlers in it.
+            tip_height: self.pools.view(pool).map(|view| view.tip_height).filter(|height| *height > 0),
+            upload_mbit_per_s: [0.0; 3],
+        });
         let now = self.now();
-        let (first, last) = (self.mined.0.unwrap_or(now), self.mined.1.unwrap_or(now));
-        self.reporter.status(now, last.saturating_sub(first), phase, job, backends, self.uploader.snapshot())
+        let mut snapshot = Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            now,
+            time: SystemTime::now(),
+            phase: match self.stage {
+                Stage::Mining if self.pauses.is_empty() => Phase::Mining,
+                Stage::Mining => Phase::Paused,
+                Stage::Stopping(_) | Stage::Draining(_) => Phase::Draining,
+                Stage::Done => Phase::Done,
+            },
+            pauses: self.pauses.iter().copied().collect(),
+            job: self.job.clone(),
+            mined: self.mined.read(now),
+            work: 0.0,
+            rates: RateRow::default(),
+            backends: backends.collect(),
+            pools: pools.collect(),
+            ledger,
+            complaints: self.complaints.iter().cloned().collect(),
+        };
+        self.reporter.fill(&mut snapshot);
+        snapshot
+    }
+
+    /// Tells all readers what it is about now.
+    fn publish(&mut self) -> Snapshot {
+        let snapshot = self.snapshot();
+        self.watch.publish(snapshot.clone());
+        snapshot
     }
 
     fn report(&mut self) {
@@ -396,16 +621,51 @@ impl Loop {
             return;
         }
         self.next_sample = now + SAMPLE;
-        let mut status = self.status();
-        self.reporter.sample(&status);
+        let mut snapshot = self.snapshot();
+        self.reporter.sample(&snapshot);
+        self.reporter.fill(&mut snapshot);
         if now >= self.next_status {
             self.next_status = now + self.settings.interval;
-            self.reporter.refresh(&mut status);
-            if let (Some(output), Some(text)) = (&self.output, self.reporter.status_text(&status)) {
-                output.write(text);
+            if !self.settings.quiet {
+                self.tell(&snapshot);
             }
         }
+        self.watch.publish(snapshot);
         self.watch_output();
+    }
+
+    /// Writes a status line.
+    fn tell(&self, snapshot: &Snapshot) {
+        self.reporter.log(snapshot);
+        let Some(text) = self.reporter.status_text(snapshot) else { return };
+        match (&self.display, &self.output) {
+            (Some(display), _) => display.status(text),
+            (None, Some(output)) => output.write(text),
+            (None, None) => {}
+        }
+    }
+
+    /// Says something in the log, and remembers it if it is a complaint.
+    fn note(&mut self, notice: &Notice) {
+        notice.log();
+        if notice.level <= tracing::Level::WARN {
+            if self.complaints.len() == COMPLAINTS_MAX {
+                self.complaints.pop_front();
+            }
+            let is_error = notice.level == tracing::Level::ERROR;
+            self.complaints.push_back(Complaint { at: self.now(), is_error, text: notice.text.clone() });
+        }
+    }
+
+    /// Takes note of what is mined from now on.
+    fn begin(&mut self, job: &Job) {
+        let now = self.now();
+        let same_block = self.job.as_ref().filter(|row| row.job.parent_hash == job.parent_hash);
+        let block_since = same_block.map_or(now, |row| row.block_since);
+        self.job = Some(JobRow { job: job.clone(), since: now, block_since });
+        if self.pauses.is_empty() {
+            self.mined.run(now);
+        }
     }
 
     /// Mining ends when nobody reads its results any more, as a command in a pipe should; on a full disk it goes on.
@@ -443,11 +703,10 @@ impl Loop {
                         difficulty_shown(job.work_bits),
                         job.work_bits
                     );
-                    let now = self.now();
-                    self.mined.0.get_or_insert(now);
+                    self.begin(&job);
                     self.schedule(scheduler::Event::Mine(job));
                 }
-                pool::Effect::Note(notice) => notice.log(),
+                pool::Effect::Note(notice) => self.note(&notice),
             }
         }
         let leader = self.pools.leader();
@@ -481,7 +740,7 @@ impl Loop {
                         backend.cancel(&rounds, reach);
                     }
                 }
-                scheduler::Effect::Note(notice) => notice.log(),
+                scheduler::Effect::Note(notice) => self.note(&notice),
             }
         }
     }
@@ -509,7 +768,7 @@ impl Loop {
                     let error = format!("it found an announcement that does not validate: {verdict}");
                     self.lose_backend(backend, &error);
                 }
-                upload::Effect::Note(notice) => notice.log(),
+                upload::Effect::Note(notice) => self.note(&notice),
             }
         }
     }
@@ -519,13 +778,20 @@ impl Loop {
         let slot = &mut self.backends[backend.0];
         let Some(lost) = slot.backend.take() else { return };
         slot.counters = lost.counters();
-        tracing::error!("backend {} is stopped for good: {error}", slot.name);
+        slot.failed = Some(error.to_owned());
+        let notice = Notice::error(format!("backend {} is stopped for good: {error}", slot.name));
+        self.note(&notice);
         // Dropping waits for the backend's threads, which may hang: that is not to hold up anything else.
         if let Err(error) = thread::Builder::new().name("stop".into()).spawn(move || drop(lost)) {
-            tracing::error!("no thread to stop {} in: {error}", slot.name);
+            tracing::error!("no thread to stop backend {} in: {error}", backend.0);
         }
         self.schedule(scheduler::Event::Failed { backend });
     }
+}
+
+/// Reasons to pause, in one line.
+fn join(reasons: &BTreeSet<PauseReason>) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Carries out what blocks, on threads of its own, and reports to the loop.

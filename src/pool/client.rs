@@ -144,6 +144,16 @@ impl PoolClient {
         }
     }
 
+    /// Its address.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Goes on with other settings.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Does what time alone makes due.
     pub fn tick(&mut self, now: Moment, out: &mut Outbox) {
         self.started.get_or_insert(now);

@@ -95,6 +95,13 @@ impl Fetcher {
         }
     }
 
+    /// The same for that many pools: those that there are keep their session ids and connections.
+    pub fn with_pools(&self, pools: usize) -> Self {
+        let mut sessions = self.sessions.clone();
+        sessions.resize_with(pools.max(sessions.len()), || uuid::Uuid::new_v4().simple().to_string());
+        Self { sessions, ..self.clone() }
+    }
+
     /// The same with another time-out for a whole fetch; 10 s without.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

@@ -132,9 +132,14 @@ pub struct Fetch {
 /// The clients of all pools, and who of them leads.
 #[derive(Debug)]
 pub struct Pools {
+    /// All pools that there ever were; their places are their [`PoolId`]s, and stay.
     clients: Vec<PoolClient>,
+    /// The pools that are mined for, in the order in which they may lead.
+    listed: Vec<usize>,
     settings: Settings,
     leader: usize,
+    /// The user has just said who comes first: that one need not have been up for long to lead.
+    reordered: bool,
     /// Since when each pool is up.
     up_since: Vec<Option<Moment>>,
     job: Option<Job>,
@@ -149,6 +154,8 @@ impl Pools {
             .collect();
         let mut pools = Self {
             leader: 0,
+            listed: (0..clients.len()).collect(),
+            reordered: false,
             up_since: vec![None; clients.len()],
             job: None,
             out: Outbox::default(),
@@ -158,12 +165,74 @@ impl Pools {
         if let Some(first) = pools.clients.first_mut() {
             first.lead(true);
         }
-        if let Some(old) = pools.settings.mine_old.filter(|old| *old > MINE_OLD_MAX) {
-            pools.out.note(Notice::warn(format!(
+        pools.warn_of_depth();
+        pools
+    }
+
+    /// Mines for these pools from now on, in the order in which they may lead, and with these settings. A pool that is
+    /// not among them any more is asked nothing any more; one that is again, or is new, begins from the start. What
+    /// follows from it is done with the next event.
+    ///
+    /// Gives each pool's identifier and address, in order. An identifier always stands for the same address.
+    pub fn list(&mut self, urls: Vec<Url>, settings: Settings, now: Moment) -> Vec<(PoolId, Url)> {
+        let old = std::mem::take(&mut self.listed);
+        if settings.mine_old != self.settings.mine_old {
+            self.settings = settings.clone();
+            self.warn_of_depth();
+        }
+        self.settings = settings;
+        for url in urls {
+            let known = self.clients.iter().position(|client| *client.base() == url);
+            let place = known.unwrap_or(self.clients.len());
+            if self.listed.contains(&place) {
+                continue;
+            }
+            if !old.contains(&place) {
+                let client = PoolClient::new(PoolId(place), url, self.settings.clone());
+                match known {
+                    Some(place) => (self.clients[place], self.up_since[place]) = (client, None),
+                    None => {
+                        self.clients.push(client);
+                        self.up_since.push(None);
+                    }
+                }
+            }
+            self.clients[place].set(self.settings.clone());
+            self.listed.push(place);
+        }
+        self.reordered |= self.listed.first() != old.first();
+        if !self.listed.contains(&self.leader) {
+            let up = self.listed.iter().copied().find(|place| self.clients[*place].is_up());
+            if let Some(next) = up.or(self.listed.first().copied()) {
+                self.clients[self.leader].lead(false);
+                self.lead(next, "the one that did is not mined for any more");
+            }
+        }
+        self.tick(now);
+        self.listed.iter().map(|place| (PoolId(*place), self.clients[*place].base().clone())).collect()
+    }
+
+    fn warn_of_depth(&mut self) {
+        if let Some(old) = self.settings.mine_old.filter(|old| *old > MINE_OLD_MAX) {
+            self.out.note(Notice::warn(format!(
                 "mining {old} blocks below the tip was asked for, but {MINE_OLD_MAX} is the most: taking that"
             )));
         }
-        pools
+    }
+
+    /// How many pools there ever were.
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there never was any pool.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Whether a pool is mined for at the moment.
+    pub fn is_listed(&self, pool: PoolId) -> bool {
+        self.listed.contains(&pool.0)
     }
 
     /// Takes an event; gives what is to be done about it, in order.
@@ -190,9 +259,9 @@ impl Pools {
 
     /// When [`Event::Tick`] is due next; `None` without any pool.
     pub fn next_wake(&self) -> Option<Moment> {
-        let before_leader = self.up_since.iter().take(self.leader).flatten();
-        let lead_back = before_leader.map(|since| *since + self.settings.lead_back_after);
-        self.clients.iter().map(PoolClient::next_wake).chain(lead_back).min()
+        let lead_back = self.before_leader().filter_map(|place| self.up_since[place]);
+        let lead_back = lead_back.map(|since| since + self.settings.lead_back_after);
+        self.listed.iter().map(|place| self.clients[*place].next_wake()).chain(lead_back).min()
     }
 
     /// Who decides what is mined.
@@ -222,33 +291,49 @@ impl Pools {
     }
 
     fn tick(&mut self, now: Moment) {
-        for (client, up_since) in self.clients.iter_mut().zip(&mut self.up_since) {
+        for &place in &self.listed {
+            let (client, up_since) = (&mut self.clients[place], &mut self.up_since[place]);
             client.tick(now, &mut self.out);
             *up_since = if client.is_up() { up_since.or(Some(now)) } else { None };
         }
     }
 
+    /// The pools that would rather lead than the one that does.
+    fn before_leader(&self) -> impl Iterator<Item = usize> {
+        self.listed.iter().copied().take_while(|place| *place != self.leader)
+    }
+
     /// Whether another pool leads from now on.
     fn choose_leader(&mut self, now: Moment) -> bool {
         let Some(leader) = self.clients.get(self.leader) else { return false };
-        let long_up =
-            |since: &Option<Moment>| since.is_some_and(|since| now >= since + self.settings.lead_back_after);
-        let (next, why) = if let Some(index) = self.up_since.iter().take(self.leader).position(long_up) {
-            (index, format!("it has been up for {} s", self.settings.lead_back_after.as_secs_f64()))
+        let long_up = |place: &usize| {
+            self.up_since[*place].is_some_and(|since| now >= since + self.settings.lead_back_after)
+        };
+        let first = self.before_leader().next();
+        let is_up = |place: &usize| self.up_since[*place].is_some();
+        let (next, why) = if let Some(place) = first.filter(is_up).filter(|_| self.reordered) {
+            (place, "the settings name it first".to_owned())
+        } else if let Some(place) = self.before_leader().find(long_up) {
+            (place, format!("it has been up for {} s", self.settings.lead_back_after.as_secs_f64()))
         } else if leader.is_lost()
-            && let Some(index) = self.up_since.iter().position(Option::is_some)
+            && let Some(place) = self.listed.iter().copied().find(is_up)
         {
             let reason = leader.last_error().unwrap_or("it does not answer");
-            (index, format!("{} is down ({reason})", leader.name()))
+            (place, format!("{} is down ({reason})", leader.name()))
         } else {
             return false;
         };
         self.clients[self.leader].lead(false);
+        self.lead(next, &why);
+        true
+    }
+
+    fn lead(&mut self, next: usize, why: &str) {
         self.leader = next;
+        self.reordered &= self.listed.first() != Some(&next);
         let leader = &mut self.clients[next];
         leader.lead(true);
         self.out.note(Notice::warn(format!("{} decides now what is mined: {why}", leader.name())));
-        true
     }
 
     fn choose_job(&mut self) {

@@ -854,6 +854,75 @@ fn with_every_pool_down_the_last_job_goes_on() {
     assert_eq!(notices.len(), 4, "one for each pool, and again after 5 minutes: {notices:?}");
 }
 
+impl World {
+    /// The user names other pools, or other settings.
+    fn list(&mut self, pools: &[usize], settings: Settings) {
+        let urls = pools.iter().map(|i| Url::parse(&format!("http://pool{i}/")).unwrap()).collect();
+        let before = self.pools.len();
+        self.pools.list(urls, settings, self.now);
+        for pool in pools.iter().filter(|pool| **pool >= before) {
+            assert!(self.pools.is_listed(PoolId(*pool)));
+            self.views.push(PoolView::default());
+            self.config_in_flight.push(None);
+        }
+        self.send(Event::Tick);
+    }
+}
+
+#[test]
+fn a_pool_named_first_while_mining_leads_as_soon_as_it_is_up() {
+    let mut world = World::one();
+    world.run(seconds(7));
+    world.masters.push(Master::new(200));
+    world.list(&[1, 0], Settings::default());
+    assert_eq!((world.pools.leader(), world.parent().1), (PoolId(0), 97), "the old job goes on meanwhile");
+    world.run(seconds(1));
+    assert_eq!((world.pools.leader(), world.parent().1), (PoolId(1), 197));
+    let first = world.masters.remove(1);
+    world.masters.push(Master { silent: true, ..first });
+    world.run(seconds(120));
+    assert_eq!(world.pools.leader(), PoolId(0), "it gives way like any other");
+}
+
+#[test]
+fn a_pool_that_is_no_longer_named_is_asked_nothing_until_it_is_named_again() {
+    let mut world = two_pools();
+    world.run(seconds(7));
+    world.list(&[1], Settings::default());
+    world.fetched.clear();
+    world.run(seconds(60));
+    assert_eq!((world.pools.leader(), world.parent().1), (PoolId(1), 197));
+    assert!(world.fetched.iter().all(|(pool, _)| *pool == 1) && !world.pools.is_listed(PoolId(0)));
+    world.views[0] = PoolView::default();
+    world.list(&[0, 1], Settings::default());
+    world.run(seconds(1));
+    assert_eq!((world.pools.leader(), world.parent().1, world.pools.len()), (PoolId(0), 97, 2));
+}
+
+#[test]
+fn the_order_of_pools_changes_who_leads_without_a_wait() {
+    let mut world = two_pools();
+    world.run(seconds(7));
+    world.list(&[1, 0], Settings::default());
+    world.run(seconds(1));
+    assert_eq!((world.pools.leader(), world.parent().1), (PoolId(1), 197));
+    world.list(&[1, 0, 1], Settings::default());
+    world.run(seconds(100));
+    assert_eq!((world.pools.leader(), world.pools.len()), (PoolId(1), 2), "one named twice counts once");
+}
+
+#[test]
+fn the_users_depth_and_target_can_change_while_mining() {
+    let mut world = World::one();
+    world.run(seconds(7));
+    world.list(&[0], Settings { mine_old: Some(1), exact_target: true, ..Settings::default() });
+    world.run(seconds(1));
+    assert_eq!(world.parent().1, 99);
+    assert_eq!(world.jobs.last().unwrap().work_bits, bits(TARGET));
+    world.list(&[0], Settings::default());
+    assert_eq!(world.parent().1, 97);
+}
+
 #[test]
 fn no_pool_at_all_does_nothing() {
     let mut pools = Pools::new(Vec::new(), Settings::default());

@@ -1,70 +1,78 @@
 //! Status lines and totals for machines: one JSON object a line.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
-use super::{Phase, Status, seconds};
+use super::{BackendRow, Phase, PoolRow, Snapshot, seconds};
 use crate::upload::{Account, HandlerRow};
 
 /// An object whose `event` is `status`.
-pub fn status(status: &Status) -> String {
-    format!("{}\n", object("status", status))
+pub fn status(snapshot: &Snapshot) -> String {
+    format!("{}\n", object("status", snapshot))
 }
 
 /// An object whose `event` is `totals`: the same fields, after mining has ended.
-pub fn totals(status: &Status) -> String {
-    format!("{}\n", object("totals", status))
+pub fn totals(snapshot: &Snapshot) -> String {
+    format!("{}\n", object("totals", snapshot))
 }
 
-fn object(event: &str, status: &Status) -> Value {
-    let [short, middle, long] = &status.rates;
-    let job = status.job.as_ref().map(|job| {
+fn object(event: &str, snapshot: &Snapshot) -> Value {
+    let [short, middle, long] = &snapshot.rates.windows;
+    let job = snapshot.job.as_ref().map(|row| {
         json!({
-            "parent_hash": job.parent_hash,
-            "parent_height": job.parent_height,
-            "work_bits": job.work_bits.to_string(),
-            "difficulty": job.work_bits.difficulty_f64(),
+            "parent_hash": row.job.parent_hash,
+            "parent_height": row.job.parent_height,
+            "work_bits": row.job.work_bits.to_string(),
+            "difficulty": row.job.work_bits.difficulty_f64(),
+            "age": seconds(snapshot.now.saturating_sub(row.since)),
         })
     });
-    let backends: Vec<_> = status
-        .backends
-        .iter()
-        .map(|(name, counters)| {
-            json!({
-                "name": name,
-                "found": counters.found,
-                "hashes": counters.hashes,
-                "items": counters.items,
-                "rounds": counters.rounds,
-            })
-        })
-        .collect();
+    let pools = snapshot.ledger.pools.iter().zip(&snapshot.pools);
     json!({
         "event": event,
-        "time": SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, seconds),
-        "uptime": seconds(status.now),
-        "mined": seconds(status.mined),
-        "phase": match status.phase {
+        "time": snapshot.time.duration_since(UNIX_EPOCH).map_or(0.0, seconds),
+        "uptime": seconds(snapshot.now),
+        "mined": seconds(snapshot.mined),
+        "phase": match snapshot.phase {
             Phase::Mining => "mining",
+            Phase::Paused => "paused",
             Phase::Draining => "draining",
             Phase::Done => "done",
         },
+        "pauses": snapshot.pauses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "job": job,
-        "rates": { "10s": short, "60s": middle, "15m": long, "highest_e_per_s": status.highest },
-        "encryptions": status.work,
-        "backends": backends,
-        "pools": status.ledger.pools.iter().map(pool).collect::<Vec<_>>(),
+        "rates": { "10s": short, "60s": middle, "15m": long, "highest_e_per_s": snapshot.rates.highest },
+        "encryptions": snapshot.work,
+        "backends": snapshot.backends.iter().map(backend).collect::<Vec<_>>(),
+        "pools": pools.map(|(account, row)| pool(account, row)).collect::<Vec<_>>(),
     })
 }
 
-fn pool(account: &Account) -> Value {
+fn backend(row: &BackendRow) -> Value {
+    let [short, middle, long] = &row.rates.windows;
+    json!({
+        "name": row.name,
+        "failed": row.failed,
+        "found": row.counters.found,
+        "hashes": row.counters.hashes,
+        "items": row.counters.items,
+        "rounds": row.counters.rounds,
+        "rates": { "10s": short, "60s": middle, "15m": long, "highest_e_per_s": row.rates.highest },
+    })
+}
+
+fn pool(account: &Account, row: &PoolRow) -> Value {
     let causes: Vec<_> = account.causes.iter().map(|((fate, cause), count)| {
         json!({ "fate": fate.to_string(), "cause": cause.to_string(), "count": count })
     }).collect();
     json!({
         "pool": account.pool,
+        "leads": row.leads,
+        "up": row.up,
+        "complaint": row.complaint,
         "found": account.found,
+        "missed": account.missed,
         "accepted": account.accepted,
         "told_late": account.told_late,
         "duplicate": account.duplicate,
@@ -90,6 +98,9 @@ fn handler(row: &HandlerRow) -> Value {
         "accepted": row.accepted,
         "duplicate": row.duplicate,
         "rejected": row.rejected,
+        "stale": row.stale,
+        "overflow": row.overflow,
+        "unknown": row.unknown,
         "latency": row.latency.map(seconds),
         "trouble": row.trouble,
     })

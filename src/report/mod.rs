@@ -3,6 +3,7 @@
 mod json;
 mod output;
 mod rates;
+pub(crate) mod snapshot;
 mod table;
 mod text;
 
@@ -10,14 +11,17 @@ use std::time::Duration;
 
 pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
+pub use snapshot::{BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Phase, PoolRow, RateRow, Snapshot, Watch};
 pub use table::Table;
-pub use text::{scaled, three_digits};
+pub use text::{results, scaled, short, three_digits};
 
 use crate::{
     backend::Counters,
-    upload::Ledger,
-    values::{Job, Moment},
+    values::{BackendId, Job, Moment},
 };
+
+/// The log's target of status lines: a log file has them, stderr does not.
+pub const STATUS_TARGET: &str = "pktmine::status";
 
 /// What status lines look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,69 +33,65 @@ pub enum Format {
     Json,
 }
 
-/// What the miner is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It mines, or waits for work.
-    Mining,
-    /// It has stopped mining and hands in what it has.
-    Draining,
-    /// It is done.
-    Done,
-}
-
-/// The miner's state at one moment.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// When: since the miner started.
-    pub now: Moment,
-    /// What it is about.
-    pub phase: Phase,
-    /// What is mined.
-    pub job: Option<Job>,
-    /// Each backend's name and counters.
-    pub backends: Vec<(String, Counters)>,
-    /// Where every announcement is.
-    pub ledger: Ledger,
-    /// Rates over [`WINDOWS`].
-    pub rates: [Rate; 3],
-    /// For how long there was something to mine so far, without the time in which the last is handed in.
-    pub mined: Duration,
-    /// The highest rate over the shortest window, in e/s.
-    pub highest: f64,
-    /// The sum of the difficulties of all announcements found.
-    pub work: f64,
-}
-
-/// Keeps rates and writes them down.
+/// Keeps rates and writes snapshots down.
 pub struct Reporter {
     format: Option<Format>,
     rates: Rates,
     work: f64,
+    backends: Vec<(f64, Rates)>,
+    pools: Vec<Rates>,
 }
 
 impl Reporter {
     /// A reporter that measures from `now` on. Without a format it writes nothing.
-    pub fn new(format: Option<Format>, now: Moment) -> Self {
-        Self { format, rates: Rates::new(now), work: 0.0 }
+    pub fn new(format: Option<Format>, backends: usize, pools: usize, now: Moment) -> Self {
+        Self {
+            format,
+            rates: Rates::new(now),
+            work: 0.0,
+            backends: (0..backends).map(|_| (0.0, Rates::new(now))).collect(),
+            pools: (0..pools).map(|_| Rates::new(now)).collect(),
+        }
     }
 
     /// Takes note of announcements found for a job.
-    pub fn found(&mut self, announcements: usize, job: &Job) {
-        self.work += announcements as f64 * job.work_bits.difficulty_f64();
+    pub fn found(&mut self, backend: BackendId, announcements: usize, job: &Job) {
+        let work = announcements as f64 * job.work_bits.difficulty_f64();
+        self.work += work;
+        if let Some((sum, _)) = self.backends.get_mut(backend.0) {
+            *sum += work;
+        }
     }
 
     /// Takes note of the counters; to be called every second or so.
-    pub fn sample(&mut self, status: &Status) {
-        self.rates.push(
-            status.now,
-            Sample {
-                found: status.ledger.found_by.iter().sum(),
-                work: self.work,
-                hashes: status.backends.iter().map(|(_, counters)| counters.hashes).sum(),
-                uploaded: status.ledger.pools.iter().map(|pool| pool.bytes_uploaded).sum(),
-            },
-        );
+    pub fn sample(&mut self, snapshot: &Snapshot) {
+        let now = snapshot.now;
+        let uploads = snapshot.ledger.pools.iter().map(|pool| pool.bytes_uploaded);
+        let sample = |counters: Counters, work, uploaded| Sample {
+            found: counters.found,
+            work,
+            hashes: counters.hashes,
+            uploaded,
+        };
+        self.rates.push(now, sample(snapshot.counters(), self.work, uploads.clone().sum()));
+        for ((work, rates), backend) in self.backends.iter_mut().zip(&snapshot.backends) {
+            rates.push(now, sample(backend.counters, *work, 0));
+        }
+        for (rates, uploaded) in self.pools.iter_mut().zip(uploads) {
+            rates.push(now, sample(Counters::default(), 0.0, uploaded));
+        }
+    }
+
+    /// Fills in a snapshot's work, and its rates as of the newest sample.
+    pub fn fill(&self, snapshot: &mut Snapshot) {
+        snapshot.work = self.work;
+        snapshot.rates = self.rates.row();
+        for (backend, (work, rates)) in snapshot.backends.iter_mut().zip(&self.backends) {
+            (backend.work, backend.rates) = (*work, rates.row());
+        }
+        for (pool, rates) in snapshot.pools.iter_mut().zip(&self.pools) {
+            pool.upload_mbit_per_s = rates.row().windows.map(|rate| rate.upload_mbit_per_s);
+        }
     }
 
     /// Says in the log what a status line's columns are.
@@ -101,48 +101,28 @@ impl Reporter {
         }
     }
 
-    /// The state that a status line tells, from what the miner knows of itself.
-    pub fn status(
-        &self,
-        now: Moment,
-        mined: Duration,
-        phase: Phase,
-        job: Option<&Job>,
-        backends: Vec<(String, Counters)>,
-        ledger: Ledger,
-    ) -> Status {
-        Status {
-            now,
-            mined,
-            phase,
-            job: job.cloned(),
-            backends,
-            ledger,
-            rates: WINDOWS.map(|window| self.rates.over(window)),
-            highest: self.rates.highest(),
-            work: self.work,
+    /// Says the rates in the log, for those who keep it in a file.
+    pub fn log(&self, snapshot: &Snapshot) {
+        if self.format.is_some() {
+            for line in text::status(snapshot).lines() {
+                tracing::info!(target: STATUS_TARGET, "{}", anstream::adapter::strip_str(line));
+            }
         }
     }
 
-    /// Brings a state's rates up to the newest sample.
-    pub fn refresh(&self, status: &mut Status) {
-        status.rates = WINDOWS.map(|window| self.rates.over(window));
-        status.highest = self.rates.highest();
-    }
-
     /// A status line, or several; nothing without a format.
-    pub fn status_text(&self, status: &Status) -> Option<String> {
+    pub fn status_text(&self, snapshot: &Snapshot) -> Option<String> {
         Some(match self.format? {
-            Format::Text => text::status(status),
-            Format::Json => json::status(status),
+            Format::Text => text::status(snapshot),
+            Format::Json => json::status(snapshot),
         })
     }
 
     /// The totals, for after mining has ended; nothing without a format.
-    pub fn totals_text(&self, status: &Status) -> Option<String> {
+    pub fn totals_text(&self, snapshot: &Snapshot) -> Option<String> {
         Some(match self.format? {
-            Format::Text => text::totals(status),
-            Format::Json => json::totals(status),
+            Format::Text => text::totals(snapshot),
+            Format::Json => json::totals(snapshot),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::Serialize;
 
+use super::RateRow;
 use crate::values::Moment;
 
 /// The windows that miners compare rates over.
@@ -90,9 +91,9 @@ impl Rates {
         }
     }
 
-    /// The highest rate over the shortest window so far, in e/s; zero before that window was first over.
-    pub fn highest(&self) -> f64 {
-        self.highest
+    /// The rates over all windows.
+    pub fn row(&self) -> RateRow {
+        RateRow { windows: WINDOWS.map(|window| self.over(window)), highest: self.highest }
     }
 }
 
@@ -118,7 +119,7 @@ mod tests {
                 rates.over(window)
             );
         }
-        assert!((rates.highest() - 12_800.0).abs() < 128.0);
+        assert!((rates.row().highest - 12_800.0).abs() < 128.0);
         assert!(rates.samples.len() < 1100, "{} samples kept", rates.samples.len());
     }
 

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::Status;
+use super::{BackendRow, Phase, Snapshot};
 use crate::upload::Account;
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -16,14 +16,14 @@ pub const LEGEND: &str = "columns: e/s and announcements/s over 10 s/60 s/15 min
                           accepted/duplicate/rejected/stale/overflow/unknown";
 
 /// One line, 80 columns wide while the counts are small.
-pub fn status(status: &Status) -> String {
+pub fn status(snapshot: &Snapshot) -> String {
     let mut out = String::new();
-    write_status(&mut out, status).expect("a string takes everything");
+    write_status(&mut out, snapshot).expect("a string takes everything");
     out
 }
 
-fn write_status(out: &mut String, status: &Status) -> fmt::Result {
-    let rates = &status.rates;
+fn write_status(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let rates = &snapshot.rates.windows;
     let encryptions = join(rates.map(|rate| rate.e_per_s), true);
     let announcements = join(rates.map(|rate| rate.anns_per_s), false);
     write!(
@@ -31,7 +31,7 @@ fn write_status(out: &mut String, status: &Status) -> fmt::Result {
         "{RATE}{encryptions}{RATE:#}  {announcements} ann/s  {:.2} Mb/s",
         rates[0].upload_mbit_per_s
     )?;
-    match status.ledger.pools.as_slice() {
+    match snapshot.ledger.pools.as_slice() {
         [pool] => writeln!(out, "  {}", Counts(pool))?,
         pools => {
             writeln!(out)?;
@@ -44,31 +44,46 @@ fn write_status(out: &mut String, status: &Status) -> fmt::Result {
 }
 
 /// The totals, with every loss and its cause.
-pub fn totals(status: &Status) -> String {
+pub fn totals(snapshot: &Snapshot) -> String {
     let mut out = String::new();
-    write_totals(&mut out, status).expect("a string takes everything");
+    write_totals(&mut out, snapshot).expect("a string takes everything");
     out
 }
 
-fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
-    let found: u64 = status.ledger.found_by.iter().sum();
-    let time = status.mined.as_secs_f64().max(1e-3);
+fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    let found = snapshot.found();
+    let time = snapshot.mined.as_secs_f64().max(1e-3);
     writeln!(
         out,
         "\nmined {time:.1} s: {found} announcements, {:.1} ann/s, {}{}",
         found as f64 / time,
-        scaled(status.work / time),
+        scaled(snapshot.work / time),
         // There is none before the first window is over.
-        if status.highest > 0.0 { format!(", highest {}", scaled(status.highest)) } else { String::new() },
+        if snapshot.rates.highest > 0.0 {
+            format!(", highest {}", scaled(snapshot.rates.highest))
+        } else {
+            String::new()
+        },
     )?;
-    for (name, counters) in &status.backends {
+    for BackendRow { name, counters, .. } in &snapshot.backends {
         writeln!(
             out,
             "  {name}: {} rounds, {} items, {} hashes, {} announcements",
             counters.rounds, counters.items, counters.hashes, counters.found
         )?;
     }
-    for pool in &status.ledger.pools {
+    write_results(out, snapshot)
+}
+
+/// What became of all announcements, pool by pool.
+pub fn results(snapshot: &Snapshot) -> String {
+    let mut out = String::new();
+    write_results(&mut out, snapshot).expect("a string takes everything");
+    out
+}
+
+fn write_results(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
+    for pool in &snapshot.ledger.pools {
         writeln!(out, "{}", pool.pool)?;
         let others = [
             ("duplicate", pool.duplicate),
@@ -85,6 +100,9 @@ fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
             write!(out, " + {name} {count}")?;
         }
         writeln!(out)?;
+        if pool.missed > 0 {
+            writeln!(out, "  {} more were found while this pool was not mined for", pool.missed)?;
+        }
         if pool.told_late > 0 {
             writeln!(
                 out,
@@ -95,7 +113,7 @@ fn write_totals(out: &mut String, status: &Status) -> fmt::Result {
         for ((fate, cause), count) in &pool.causes {
             writeln!(out, "  {BAD}{fate} {count}{BAD:#}: {cause}")?;
         }
-        if pool.queued > 0 {
+        if pool.queued > 0 && snapshot.phase == Phase::Done {
             writeln!(
                 out,
                 "  {BAD}left behind {}{BAD:#}: handlers did not take them before the end",
@@ -137,6 +155,16 @@ pub fn scaled(rate: f64) -> String {
     format!("{} {unit}", three_digits(rate / scale))
 }
 
+/// A number in three or four digits, with a letter for its thousands.
+pub fn short(number: f64) -> String {
+    match number {
+        n if n < 1e4 => three_digits(n),
+        n if n < 1e7 => format!("{} K", three_digits(n / 1e3)),
+        n if n < 1e10 => format!("{} M", three_digits(n / 1e6)),
+        n => format!("{} G", three_digits(n / 1e9)),
+    }
+}
+
 fn unit(rate: f64) -> (f64, &'static str) {
     match rate {
         r if r >= 1e10 => (1e9, "Ge/s"),
@@ -158,25 +186,9 @@ pub fn three_digits(number: f64) -> String {
 mod tests {
     use super::*;
     use crate::{
-        report::{Phase, Rate},
-        upload::{Cause, Fate, Ledger},
+        report::snapshot::tests::snapshot,
+        upload::{Cause, Fate},
     };
-
-    fn status(pools: Vec<Account>) -> Status {
-        let rate =
-            |e: f64| Rate { e_per_s: e, anns_per_s: e / 128.0, hashes_per_s: 0.0, upload_mbit_per_s: 2.31 };
-        Status {
-            now: std::time::Duration::from_secs(65),
-            mined: std::time::Duration::from_secs(60),
-            phase: Phase::Done,
-            job: None,
-            backends: vec![("cpu".into(), crate::backend::Counters { found: 2810, ..Default::default() })],
-            ledger: Ledger { found_by: vec![2810], pools },
-            rates: [rate(36_100.0), rate(35_900.0), rate(350_000.0)],
-            highest: 37_000.0,
-            work: 2810.0 * 128.0,
-        }
-    }
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()
@@ -185,7 +197,7 @@ mod tests {
     #[test]
     fn a_status_line_fits_into_eighty_columns() {
         let account = Account { found: 2810, accepted: 2810, ..Account::default() };
-        let line = plain(&super::status(&status(vec![account.clone()])));
+        let line = plain(&super::status(&snapshot(vec![account.clone()])));
         assert_eq!(line, "36.1/35.9/350 Ke/s  282/280/2734 ann/s  2.31 Mb/s  2810/0/0/0/0/0 good 100.0%\n");
         assert!(line.len() <= 80);
     }
@@ -193,7 +205,7 @@ mod tests {
     #[test]
     fn each_pool_has_its_counts_where_there_are_several() {
         let account = |pool: &str| Account { pool: pool.into(), found: 9, accepted: 9, ..Account::default() };
-        let lines = plain(&super::status(&status(vec![account("http://a/"), account("http://b/")])));
+        let lines = plain(&super::status(&snapshot(vec![account("http://a/"), account("http://b/")])));
         assert_eq!(lines.lines().count(), 3);
         assert!(lines.contains("  http://b/  9/0/0/0/0/0 good 100.0%"));
     }
@@ -203,7 +215,8 @@ mod tests {
         let causes = [((Fate::Stale, Cause::ParentTooOld), 10)].into();
         let account =
             Account { found: 2810, accepted: 2799, stale: 10, queued: 1, causes, ..Account::default() };
-        let totals = plain(&super::totals(&status(vec![account.clone()])));
+        let done = Snapshot { phase: Phase::Done, ..snapshot(vec![account.clone()]) };
+        let totals = plain(&super::totals(&done));
         assert!(totals.contains("found 2810 = accepted 2799 + stale 10 + queued 1"), "{totals}");
         assert!(totals.contains("stale 10: parent block too old"), "{totals}");
         assert!(totals.contains("left behind 1"), "{totals}");

@@ -40,6 +40,15 @@ pub enum Event {
         /// Which backend.
         backend: BackendId,
     },
+    /// A backend wants to hold another number of rounds from now on.
+    Resized {
+        /// Which backend.
+        backend: BackendId,
+        /// How many.
+        capacity: usize,
+    },
+    /// Another policy for rounds whose job is replaced.
+    Policy(CancelPolicy),
     /// Mine nothing, until [`Event::Resume`].
     Pause,
     /// Mine again.
@@ -158,6 +167,14 @@ impl Scheduler {
                 self.backends[backend.0].failed = true;
                 self.backends[backend.0].held.clear();
                 Vec::new()
+            }
+            Event::Resized { backend, capacity } => {
+                self.backends[backend.0].capacity = capacity;
+                self.top_up()
+            }
+            Event::Policy(policy) => {
+                self.policy = policy;
+                self.cancel_replaced()
             }
             Event::Pause => {
                 self.paused = true;
@@ -388,6 +405,28 @@ mod tests {
         }));
         scheduler.handle(Event::Failed { backend: BackendId(1) });
         assert!(!scheduler.has_backends());
+    }
+
+    #[test]
+    fn a_backend_that_is_resized_holds_as_many_as_it_wants_from_then_on() {
+        let mut scheduler = Scheduler::new(&[backend(2, 1)], CancelPolicy::Now, 0);
+        scheduler.handle(Event::Mine(job(1, 100)));
+        let more = scheduler.handle(Event::Resized { backend: BackendId(0), capacity: 5 });
+        assert_eq!((started(&more).len(), scheduler.rounds_held()), (3, 5));
+        assert_eq!(scheduler.handle(Event::Resized { backend: BackendId(0), capacity: 1 }), []);
+        for (round, expected) in [(0, 0), (1, 0), (2, 0), (3, 0), (4, 1)] {
+            let effects = scheduler.handle(Event::Ended { backend: BackendId(0), round });
+            assert_eq!(started(&effects).len(), expected, "after round {round}");
+        }
+    }
+
+    #[test]
+    fn a_stricter_policy_stops_old_rounds_that_the_laxer_one_let_run() {
+        let mut scheduler = Scheduler::new(&[backend(2, 1)], CancelPolicy::Finish, 0);
+        scheduler.handle(Event::Mine(job(1, 100)));
+        scheduler.handle(Event::Mine(job(2, 101)));
+        let effects = scheduler.handle(Event::Policy(CancelPolicy::Now));
+        assert_eq!(cancelled(&effects), [(0, Reach::Running), (1, Reach::Running)]);
     }
 
     #[test]

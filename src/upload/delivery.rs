@@ -66,8 +66,20 @@ pub(super) struct Delivery {
     account: Account,
     /// Reasons to want nothing that were told.
     told: BTreeSet<Cause>,
+    /// Since when the pool is no longer mined for.
+    left: Option<Left>,
     draining: bool,
     finished: bool,
+}
+
+/// How a pool was left that is no longer mined for.
+struct Left {
+    /// What all backends had found by then.
+    found: u64,
+    /// What waits until then is lost.
+    patience: Moment,
+    /// Whether that moment has come.
+    over: bool,
 }
 
 struct InFlight {
@@ -108,13 +120,35 @@ impl Delivery {
             list: 0,
             account: Account { pool: name.into(), ..Account::default() },
             told: BTreeSet::new(),
+            left: None,
             draining: false,
             finished: false,
         }
     }
 
+    /// The pool is mined for (again); `found` is what all backends have found so far.
+    pub fn join(&mut self, found: u64) {
+        if let Some(left) = self.left.take() {
+            self.account.missed += found - left.found;
+            self.told.clear();
+        }
+    }
+
+    /// The pool is no longer mined for. What waits for it is sent until `patience`, and lost then.
+    pub fn leave(&mut self, found: u64, patience: Moment) {
+        if self.left.is_none() {
+            self.left = Some(Left { found, patience, over: false });
+        }
+    }
+
     /// Sorts new announcements.
     pub fn found(&mut self, announcements: &[Arc<Found>], cx: &mut Context) {
+        let is_left = self.left.is_some();
+        #[cfg(test)]
+        let is_left = is_left && !planted(Bug::FeedRemovedPool);
+        if is_left {
+            return;
+        }
         for found in announcements {
             let age = cx.new_id();
             self.sort(found.clone(), age, cx.now, cx);
@@ -124,7 +158,7 @@ impl Delivery {
 
     fn sort(&mut self, found: Arc<Found>, age: u64, since: Moment, cx: &mut Context) {
         match self.judge(&found.job) {
-            Judgement::Lose(fate, cause) => self.lose(1, false, fate, cause, cx),
+            Judgement::Lose(fate, cause) => self.lose(None, 1, false, fate, cause, cx),
             Judgement::Send | Judgement::Hold => {
                 let place = self.place(&found);
                 let (settings, rng) = (cx.settings, &mut *cx.rng);
@@ -150,7 +184,16 @@ impl Delivery {
         self.handlers.iter_mut().map(|handler| &mut handler.queue).chain([&mut self.holding])
     }
 
+    /// All queues, each with its handler; the holding queue has none.
+    fn queues_by_handler(&mut self) -> impl Iterator<Item = (Option<u64>, &mut Queue)> {
+        let of_handlers = self.handlers.iter_mut().map(|handler| (Some(handler.id), &mut handler.queue));
+        of_handlers.chain([(None, &mut self.holding)])
+    }
+
     fn judge(&self, job: &Job) -> Judgement {
+        if self.left.as_ref().is_some_and(|left| left.over) {
+            return Judgement::Lose(Fate::Unwanted, Cause::PoolRemoved);
+        }
         let judgement = self.view.as_ref().map_or(Judgement::Hold, |view| judge(view, job));
         #[cfg(test)]
         if planted(Bug::KeepStale) && matches!(judgement, Judgement::Lose(Fate::Stale, _)) {
@@ -219,6 +262,35 @@ impl Delivery {
         }
     }
 
+    /// Loses what waits for a pool that is no longer mined for, when that had its time.
+    fn drop_left(&mut self, cx: &mut Context) {
+        let Some(left) = self.left.as_mut().filter(|left| !left.over && left.patience <= cx.now) else {
+            return;
+        };
+        left.over = true;
+        let handlers = self.handlers.iter_mut().map(|handler| (Some(handler.id), &mut handler.queue));
+        let mut lost = Vec::new();
+        for (handler, queue) in handlers.chain([(None, &mut self.holding)]) {
+            queue.close();
+            lost.extend(queue.extract(|_| true).into_iter().map(|parcel| (handler, parcel)));
+        }
+        let n: usize = lost.iter().map(|(_, parcel)| parcel.len()).sum();
+        if n > 0 {
+            cx.note(Notice::warn(format!(
+                "pool {} is not mined for any more and did not take {n} announcements that waited for it",
+                self.account.pool
+            )));
+        }
+        for (handler, parcel) in lost {
+            #[cfg(test)]
+            if planted(Bug::DropRemovedSilently) {
+                continue;
+            }
+            let maybe_delivered = parcel.history.maybe_delivered;
+            self.lose(handler, parcel.len(), maybe_delivered, Fate::Unwanted, Cause::PoolRemoved, cx);
+        }
+    }
+
     /// Takes out of the queues what the pool would refuse.
     fn drop_refusable(&mut self, cx: &mut Context) {
         let Some(view) = self.view.take() else { return };
@@ -226,14 +298,15 @@ impl Delivery {
         #[cfg(test)]
         let is_lost = |job: &Job| is_lost(job) && !planted(Bug::KeepStale);
         let mut lost = Vec::new();
-        for queue in self.queues() {
+        for (handler, queue) in self.queues_by_handler() {
             queue.close_if(is_lost);
-            lost.append(&mut queue.extract(|parcel| is_lost(&parcel.batch.job)));
+            let parcels = queue.extract(|parcel| is_lost(&parcel.batch.job));
+            lost.extend(parcels.into_iter().map(|parcel| (handler, parcel)));
         }
         self.view = Some(view);
-        for parcel in lost {
+        for (handler, parcel) in lost {
             if let Judgement::Lose(fate, cause) = self.judge(&parcel.batch.job) {
-                self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+                self.lose(handler, parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
             }
         }
     }
@@ -249,30 +322,38 @@ impl Delivery {
                 (bytes, Fate::Overflow, Cause::QueueFull)
             };
             while let Some(parcel) = handler.queue.pop_over(bytes) {
-                lost.push((parcel, fate, cause.clone()));
+                lost.push((Some(handler.id), parcel, fate, cause.clone()));
             }
         }
         while let Some(parcel) = self.holding.pop_over(bytes) {
-            lost.push((parcel, Fate::Overflow, Cause::QueueFull));
+            lost.push((None, parcel, Fate::Overflow, Cause::QueueFull));
         }
         while self.queued() * kernels::Announcement::LEN as u64 > cx.settings.pool_bytes as u64
-            && let Some(largest) = self.queues().max_by_key(|queue| queue.len())
+            && let Some((handler, largest)) = self.queues_by_handler().max_by_key(|(_, queue)| queue.len())
             && let Some(parcel) = largest.pop_over(0)
         {
-            lost.push((parcel, Fate::Overflow, Cause::QueueFull));
+            lost.push((handler, parcel, Fate::Overflow, Cause::QueueFull));
         }
-        for (parcel, fate, cause) in lost {
+        for (handler, parcel, fate, cause) in lost {
             #[cfg(test)]
             if planted(Bug::SilentOverflow) && fate == Fate::Overflow {
                 continue;
             }
-            self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+            self.lose(handler, parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
         }
     }
 
-    /// Writes a loss down. What may have been delivered is not known to be lost: it is `unknown`, unless it does
-    /// not validate, which no handler can have taken.
-    fn lose(&mut self, n: usize, maybe_delivered: bool, fate: Fate, cause: Cause, cx: &mut Context) {
+    /// Writes a loss down, also with the handler that it was meant for. What may have been delivered is not known to
+    /// be lost: it is `unknown`, unless it does not validate, which no handler can have taken.
+    fn lose(
+        &mut self,
+        handler: Option<u64>,
+        n: usize,
+        maybe_delivered: bool,
+        fate: Fate,
+        cause: Cause,
+        cx: &mut Context,
+    ) {
         let advice = match (&fate, &cause) {
             (Fate::Unwanted, Cause::TooEasy) => Some("it asks for harder work bits than are mined"),
             (Fate::Unwanted, Cause::OtherKey) => Some("it expects another signing key than the leading pool"),
@@ -290,6 +371,9 @@ impl Delivery {
         }
         let fate = if maybe_delivered && !matches!(cause, Cause::Invalid(_)) { Fate::Unknown } else { fate };
         self.account.lose(fate, cause, n);
+        if let Some(handler) = handler.and_then(|id| self.handler(id)) {
+            handler.lose(fate, n);
+        }
     }
 
     /// Takes in how a post ended.
@@ -315,7 +399,7 @@ impl Delivery {
                 self.taken(&parcel, id, &url, accepted, duplicate, cx);
                 #[cfg(test)]
                 if planted(Bug::ResendAccepted) {
-                    self.file(parcel, cx);
+                    self.file(parcel, id, cx);
                 }
             }
             Outcome::Kept(trouble) => {
@@ -324,7 +408,7 @@ impl Delivery {
                     return;
                 }
                 self.give_time(id, &url, trouble, cx);
-                self.file(parcel, cx);
+                self.file(parcel, id, cx);
             }
             Outcome::Unclear(trouble) => {
                 #[cfg(test)]
@@ -338,7 +422,7 @@ impl Delivery {
                 }
                 parcel.history.maybe_delivered = true;
                 self.give_time(id, &url, trouble, cx);
-                self.file(parcel, cx);
+                self.file(parcel, id, cx);
             }
             Outcome::Refused(refusal, text) => {
                 self.recover(id, cx);
@@ -433,19 +517,19 @@ impl Delivery {
         let (n, maybe_delivered) = (parcel.len(), parcel.history.maybe_delivered);
         let remedy = match refusal {
             Refusal::OutOfRange => {
-                return self.lose(n, maybe_delivered, Fate::Stale, Cause::OutOfRange, cx);
+                return self.lose(Some(id), n, maybe_delivered, Fate::Stale, Cause::OutOfRange, cx);
             }
             Refusal::Elsewhere if !parcel.history.sorted_anew => {
                 parcel.history.sorted_anew = true;
                 if list == self.list && !self.draining {
                     parcel.not_before = cx.now + WAIT_FOR_LIST;
                 }
-                return self.file(parcel, cx);
+                return self.file(parcel, id, cx);
             }
             Refusal::Invalid | Refusal::Other if !parcel.history.sifted => {
                 let why = Why::Refused { handler: id, url, text };
                 parcel.state = State::Waiting(self.check(parcel.batch.announcements.clone(), why, cx));
-                return self.file(parcel, cx);
+                return self.file(parcel, id, cx);
             }
             Refusal::TooLarge if n > 1 && !self.takes_no_size(id) => {
                 return self.halve(parcel, id, &url, cx);
@@ -470,17 +554,14 @@ impl Delivery {
             Refusal::Version => "a newer version of the program may be needed",
             Refusal::PayTo => "check the payment address",
         };
-        let told = self.handler(id).is_some_and(|handler| {
-            handler.rejected += n as u64;
-            mem::replace(&mut handler.told_refusal, true)
-        });
+        let told = self.handler(id).is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
         if !told {
             let text = if text.is_empty() { refusal.to_string() } else { text };
             cx.note(Notice::error(format!(
                 "handler {url} refused {n} announcements ({text}), which count as rejected: {remedy}"
             )));
         }
-        self.lose(n, maybe_delivered, Fate::Rejected, Cause::Refused(refusal), cx);
+        self.lose(Some(id), n, maybe_delivered, Fate::Rejected, Cause::Refused(refusal), cx);
     }
 
     fn takes_no_size(&mut self, id: u64) -> bool {
@@ -496,7 +577,7 @@ impl Delivery {
             )));
         }
         if let Judgement::Lose(fate, cause) = self.judge(&parcel.batch.job) {
-            return self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+            return self.lose(Some(id), parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
         }
         // The second half first: each is put before its siblings, so that a single one is soon reached.
         for half in parcel.halves().into_iter().rev() {
@@ -506,10 +587,10 @@ impl Delivery {
         }
     }
 
-    /// Puts a parcel back where it belongs by the newest view.
-    fn file(&mut self, parcel: Parcel, cx: &mut Context) {
+    /// Puts a parcel that a handler did not take back where it belongs by the newest view.
+    fn file(&mut self, parcel: Parcel, handler: u64, cx: &mut Context) {
         if let Judgement::Lose(fate, cause) = self.judge(&parcel.batch.job) {
-            return self.lose(parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
+            return self.lose(Some(handler), parcel.len(), parcel.history.maybe_delivered, fate, cause, cx);
         }
         for (place, part) in parcel.split(|found| self.place(found)) {
             self.queue(place).insert(part);
@@ -567,13 +648,12 @@ impl Delivery {
                 queue.insert(parcel);
             }
         }
-        if let Why::Refused { handler, .. } = why
-            && let Some(handler) = self.handler(handler)
-        {
-            handler.rejected += lost.len() as u64;
-        }
+        let handler = match why {
+            Why::Refused { handler, .. } => Some(handler),
+            Why::Sample | Why::BadSample => None,
+        };
         for invalid in lost {
-            self.lose(1, false, Fate::Rejected, Cause::invalid(invalid), cx);
+            self.lose(handler, 1, false, Fate::Rejected, Cause::invalid(invalid), cx);
         }
     }
 
@@ -658,15 +738,22 @@ impl Delivery {
         let mut unanswered = 0;
         for post in mem::take(&mut self.posts).into_values() {
             unanswered += post.parcel.len();
+            if let Some(handler) = self.handler(post.handler) {
+                handler.lose(Fate::Unknown, post.parcel.len());
+            }
         }
         self.retired.clear();
         for handler in &mut self.handlers {
             (handler.posts, handler.in_flight) = (0, 0);
         }
-        for queue in self.queues() {
-            let lost = queue.extract(|parcel| parcel.history.maybe_delivered);
-            unanswered += lost.iter().map(Parcel::len).sum::<usize>();
+        for handler in &mut self.handlers {
+            let lost = handler.queue.extract(|parcel| parcel.history.maybe_delivered);
+            let lost = lost.iter().map(Parcel::len).sum();
+            handler.lose(Fate::Unknown, lost);
+            unanswered += lost;
         }
+        let lost = self.holding.extract(|parcel| parcel.history.maybe_delivered);
+        unanswered += lost.iter().map(Parcel::len).sum::<usize>();
         self.account.lose(Fate::Unknown, Cause::OutOfTime, unanswered);
         let parts = [(self.queued(), "not sent"), (unanswered as u64, "sent but not answered")];
         let parts: Vec<_> =
@@ -685,6 +772,7 @@ impl Delivery {
         if self.finished {
             return;
         }
+        self.drop_left(cx);
         for place in 0..self.handlers.len() {
             self.close_old(place, cx);
             self.check_samples(place, cx);
@@ -698,7 +786,8 @@ impl Delivery {
         if planted(Bug::IgnoreAge) && !self.draining {
             return;
         }
-        if queue.due().is_some_and(|due| self.draining || due <= cx.now) {
+        let no_more = self.draining || self.left.is_some();
+        if queue.due().is_some_and(|due| no_more || due <= cx.now) {
             queue.close();
         }
     }
@@ -761,7 +850,9 @@ impl Delivery {
             });
             full_age.into_iter().chain(post).min()
         };
-        self.handlers.iter().filter_map(of_handler).min()
+        let waits = || self.queued() > 0;
+        let patience = self.left.as_ref().filter(|left| !left.over && waits()).map(|left| left.patience);
+        self.handlers.iter().filter_map(of_handler).chain(patience).min()
     }
 
     fn queued(&self) -> u64 {
@@ -775,8 +866,11 @@ impl Delivery {
 
     /// This pool's side of the ledger.
     pub fn account(&self, found: u64) -> Account {
+        let since_left = self.left.as_ref().map_or(0, |left| found - left.found);
+        let missed = self.account.missed + since_left;
         let account = Account {
-            found,
+            found: found - missed,
+            missed,
             queued: self.queued(),
             in_flight: self.in_flight(),
             handlers: self.handlers.iter().map(Handler::row).collect(),

@@ -7,7 +7,7 @@ use url::Url;
 use super::{
     answer::{Kind, Trouble},
     backoff::BackOff,
-    ledger::HandlerRow,
+    ledger::{Fate, HandlerRow},
     queue::Queue,
 };
 use crate::values::Moment;
@@ -38,6 +38,9 @@ pub(super) struct Handler {
     pub accepted: u64,
     pub duplicate: u64,
     pub rejected: u64,
+    pub stale: u64,
+    pub overflow: u64,
+    pub unknown: u64,
     pub latency: Option<Duration>,
 }
 
@@ -59,6 +62,9 @@ impl Handler {
             accepted: 0,
             duplicate: 0,
             rejected: 0,
+            stale: 0,
+            overflow: 0,
+            unknown: 0,
             latency: None,
         }
     }
@@ -77,6 +83,17 @@ impl Handler {
         }
     }
 
+    /// Writes down that announcements meant for it were lost. Those that are unwanted are the pool's affair.
+    pub fn lose(&mut self, fate: Fate, n: usize) {
+        *match fate {
+            Fate::Rejected => &mut self.rejected,
+            Fate::Stale => &mut self.stale,
+            Fate::Overflow => &mut self.overflow,
+            Fate::Unknown => &mut self.unknown,
+            Fate::Unwanted => return,
+        } += n as u64;
+    }
+
     pub fn row(&self) -> HandlerRow {
         HandlerRow {
             url: self.url.to_string(),
@@ -86,8 +103,12 @@ impl Handler {
             accepted: self.accepted,
             duplicate: self.duplicate,
             rejected: self.rejected,
+            stale: self.stale,
+            overflow: self.overflow,
+            unknown: self.unknown,
             latency: self.latency,
             trouble: self.trouble.as_ref().map(|trouble| trouble.to_string()),
+            retry_at: self.back_off.until(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, iter::Sum, time::Duration};
 use kernels::Invalid;
 
 use super::answer::Refusal;
+use crate::values::Moment;
 
 /// Where every announcement is, for every pool, at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,8 +21,10 @@ pub struct Ledger {
 pub struct Account {
     /// The pool, as the user named it.
     pub pool: String,
-    /// Found by all backends, as they count themselves.
+    /// Found by all backends, as they count themselves, while the pool was mined for.
     pub found: u64,
+    /// Found by all backends while the pool was not mined for: before it was named, or after it was taken away.
+    pub missed: u64,
     /// The pool has them and pays for them.
     pub accepted: u64,
     /// Part of `accepted`: taken in a post that was never answered, and told of only when they were sent again.
@@ -67,10 +70,25 @@ pub struct HandlerRow {
     pub duplicate: u64,
     /// Announcements that it refused.
     pub rejected: u64,
+    /// Announcements for it that went stale before it took them.
+    pub stale: u64,
+    /// Announcements for it that were dropped because a queue was full.
+    pub overflow: u64,
+    /// Announcements of which it never told whether it took them.
+    pub unknown: u64,
     /// How long its last answer took.
     pub latency: Option<Duration>,
     /// What is wrong with it, while it is left alone.
     pub trouble: Option<String>,
+    /// When it is tried again; `None` while all is well.
+    pub retry_at: Option<Moment>,
+}
+
+impl HandlerRow {
+    /// Bytes of announcements that wait for it.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued * kernels::Announcement::LEN as u64
+    }
 }
 
 /// How an announcement was lost.
@@ -109,6 +127,8 @@ pub enum Cause {
     OutOfTime,
     /// The pool lists a handler whose host is `invalid`.
     NoHandler,
+    /// The pool is not mined for any more.
+    PoolRemoved,
     /// The pool asks for harder work bits.
     TooEasy,
     /// The pool expects another signing key.
@@ -147,6 +167,7 @@ impl fmt::Display for Cause {
             Self::QueueFull => "queue full",
             Self::OutOfTime => "no answer in time",
             Self::NoHandler => "pool does not want announcements",
+            Self::PoolRemoved => "pool removed from the settings",
             Self::TooEasy => "pool asks for harder work",
             Self::OtherKey => "pool expects another signing key",
             Self::ParentAhead => "pool does not know the parent block",
@@ -170,7 +191,7 @@ impl Ledger {
     /// Whether every pool's account adds up, to the last announcement.
     pub fn adds_up(&self) -> bool {
         let found: u64 = self.found_by.iter().sum();
-        self.pools.iter().all(|account| account.found == found && account.adds_up())
+        self.pools.iter().all(|account| account.found + account.missed == found && account.adds_up())
     }
 }
 

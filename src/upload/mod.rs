@@ -44,6 +44,9 @@ use crate::{
     values::{BackendId, Found, Moment, Notice, PoolId, PoolView},
 };
 
+/// How long what waits for a pool that is no longer mined for may take to be sent.
+pub const LEAVE: Duration = Duration::from_secs(30);
+
 /// The most posts at the same time, per handler: more than any handler can make use of.
 const UPLOADERS_MAX: usize = 256;
 
@@ -96,6 +99,10 @@ fn uploaders(asked: usize) -> usize {
     asked.clamp(1, UPLOADERS_MAX)
 }
 
+fn within_bounds(settings: Settings) -> Settings {
+    Settings { uploaders: uploaders(settings.uploaders), batch_len: settings.batch_len.max(1), ..settings }
+}
+
 /// What the uploader is told.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -131,6 +138,14 @@ pub enum Event {
         check: u64,
         /// A verdict for each announcement of it, in order.
         verdicts: Vec<Result<(), Invalid>>,
+    },
+    /// From now on announcements go to these pools, and in this way. What waits for another pool is sent to it still,
+    /// for [`LEAVE`] at most.
+    Change {
+        /// The pools with their names, those known already among them.
+        pools: Vec<(PoolId, String)>,
+        /// How announcements are uploaded.
+        settings: Settings,
     },
     /// Mining has stopped: send what there is, full batch or not.
     Drain,
@@ -203,11 +218,7 @@ pub struct Uploader {
 impl Uploader {
     /// An uploader for pools, named as the user named them, and a number of backends.
     pub fn new(pools: &[String], backends: usize, settings: Settings) -> Self {
-        let settings = Settings {
-            uploaders: uploaders(settings.uploaders),
-            batch_len: settings.batch_len.max(1),
-            ..settings
-        };
+        let settings = within_bounds(settings);
         Self {
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
@@ -219,6 +230,9 @@ impl Uploader {
 
     /// Takes an event at a moment; moments never go back.
     pub fn handle(&mut self, event: Event, now: Moment) -> Vec<Effect> {
+        if let Event::Change { pools, settings } = &event {
+            self.change(pools, settings.clone(), now);
+        }
         let mut cx = Context {
             now,
             settings: &self.settings,
@@ -227,7 +241,7 @@ impl Uploader {
             effects: Vec::new(),
         };
         match event {
-            Event::Tick => {}
+            Event::Tick | Event::Change { .. } => {}
             Event::Found { backend, found_total, announcements } => {
                 if self.found_by.len() <= backend.0 {
                     self.found_by.resize(backend.0 + 1, 0);
@@ -265,6 +279,25 @@ impl Uploader {
             delivery.advance(&mut cx);
         }
         cx.effects
+    }
+
+    fn change(&mut self, pools: &[(PoolId, String)], settings: Settings, now: Moment) {
+        self.settings = within_bounds(settings);
+        let found = self.found_by.iter().sum();
+        for (pool, name) in pools {
+            while self.deliveries.len() <= pool.0 {
+                self.deliveries.push(Delivery::new(PoolId(self.deliveries.len()), name));
+                let new = self.deliveries.last_mut().expect("it was just put there");
+                new.leave(0, now);
+                new.join(found);
+            }
+        }
+        for (place, delivery) in self.deliveries.iter_mut().enumerate() {
+            match pools.iter().any(|(pool, _)| pool.0 == place) {
+                true => delivery.join(found),
+                false => delivery.leave(found, now + LEAVE),
+            }
+        }
     }
 
     /// When [`Event::Tick`] is due; `None`: not before some other event.

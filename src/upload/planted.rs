@@ -19,10 +19,12 @@ pub(super) enum Bug {
     KeepStale,
     LateIsDuplicate,
     IgnoreAge,
+    FeedRemovedPool,
+    DropRemovedSilently,
 }
 
 impl Bug {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::DropBatchOn503,
         Self::CountTwiceOnTimeout,
         Self::WrongHandler,
@@ -36,6 +38,8 @@ impl Bug {
         Self::KeepStale,
         Self::LateIsDuplicate,
         Self::IgnoreAge,
+        Self::FeedRemovedPool,
+        Self::DropRemovedSilently,
     ];
 }
 

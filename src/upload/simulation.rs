@@ -57,6 +57,8 @@ struct Plan {
     cut_off: bool,
     /// Something before the handlers takes no more announcements at once.
     small_bodies: bool,
+    /// The user takes pools away and names them again.
+    changing_pools: bool,
 }
 
 impl Plan {
@@ -76,6 +78,7 @@ impl Plan {
             drain_at_once: some(50),
             cut_off: some(10),
             small_bodies: some(15),
+            changing_pools: some(20),
         };
         plan.faults = *rng.choice(&[0, 10, 40, 80]).unwrap();
         plan
@@ -89,6 +92,7 @@ enum Coming {
     Reorganise,
     List(usize),
     Raise(usize),
+    Change(usize),
     View(usize, PoolView),
     Answer { pool: usize, request: u64, outcome: PostOutcome },
     Verdicts(u64, Vec<Result<(), Invalid>>),
@@ -110,6 +114,9 @@ struct FakePool {
     lag: u32,
     view_delay: Duration,
     leads: bool,
+    listed: bool,
+    /// What was found while it was mined for.
+    meant: HashSet<*const Found>,
     in_flight: HashMap<u64, (Url, Arc<Batch>)>,
     told: HashSet<*const Found>,
     elsewhere: HashMap<Hash32, u32>,
@@ -185,6 +192,8 @@ impl World {
                     lag: 0,
                     view_delay: seconds(rng.f64() * 4.0),
                     leads: pool == 0,
+                    listed: true,
+                    meant: HashSet::new(),
                     in_flight: HashMap::new(),
                     told: HashSet::new(),
                     elsewhere: HashMap::new(),
@@ -222,6 +231,9 @@ impl World {
             }
             if self.plan.raise {
                 self.at_random(60.0, Coming::Raise(pool));
+            }
+            if self.plan.changing_pools {
+                (0..self.rng.u32(0..4)).for_each(|_| self.at_random(60.0, Coming::Change(pool)));
             }
         }
         let healing = self.rng.f64() * 20.0 + 50.0;
@@ -266,6 +278,9 @@ impl World {
         let announcements: Vec<_> = (0..count).map(|_| self.make(backend)).collect();
         self.found_by[backend] += count as u64;
         self.found.extend_from_slice(&announcements);
+        for pool in self.pools.iter_mut().filter(|pool| pool.listed) {
+            pool.meant.extend(announcements.iter().map(Arc::as_ptr));
+        }
         Event::Found { backend: BackendId(backend), found_total: self.found_by[backend], announcements }
     }
 
@@ -434,6 +449,15 @@ impl World {
                 self.pools[pool].target = WorkBits::at_least(256);
                 self.publish(pool);
             }
+            Coming::Change(pool) => {
+                self.pools[pool].listed ^= true;
+                self.publish(pool);
+                let listed = (0..self.pools.len()).filter(|pool| self.pools[*pool].listed);
+                let pools = listed.map(|pool| (PoolId(pool), "pool".into())).collect();
+                return Some(Event::Change { pools, settings: self.settings.clone() });
+            }
+            // Nobody asks a pool that is not mined for.
+            Coming::View(pool, _) if !self.pools[pool].listed => {}
             Coming::View(pool, view) => {
                 self.pools[pool].seen_view = view.clone();
                 if pool == 0 {
@@ -524,11 +548,19 @@ impl World {
         check!(ledger.found_by == self.found_by, "{:?} were found, not {:?}", self.found_by, ledger.found_by);
         let found: u64 = self.found_by.iter().sum();
         for (account, pool) in ledger.pools.iter().zip(&self.pools) {
-            check!(account.found == found, "{found} were found, not {}", account.found);
+            let meant = pool.meant.len() as u64;
+            check!(account.found == meant, "{meant} were found for it, not {}", account.found);
+            check!(account.found + account.missed == found, "{found} were found: {account:?}");
             let room = self.settings.queue_bytes / Announcement::LEN;
             check!(account.handlers.iter().all(|row| row.queued as usize <= room), "a queue is too long");
             let room = self.settings.pool_bytes / Announcement::LEN;
             check!(account.queued as usize <= room, "a pool's queues are too long");
+            let at_handlers =
+                |count: fn(&super::HandlerRow) -> u64| account.handlers.iter().map(count).sum::<u64>();
+            check!(at_handlers(|row| row.stale) <= account.stale, "handlers count more stale ones");
+            check!(at_handlers(|row| row.overflow) <= account.overflow, "handlers count more overflow");
+            check!(at_handlers(|row| row.unknown) <= account.unknown, "handlers count more unknown ones");
+            check!(at_handlers(|row| row.rejected) <= account.rejected, "handlers count more rejected ones");
             check!(account.accepted <= pool.accepted, "more accepted than the pool has");
             let late_or_flying = pool.in_flight.values().map(|(_, batch)| batch.len() as u64).sum::<u64>();
             let known = account.accepted + account.unknown + account.queued + late_or_flying;
@@ -564,14 +596,21 @@ impl World {
                 let excused = stale || easy || astray || self.bad.contains(&found.hash);
                 !(excused || pool.recorded.contains(&found.hash))
             };
-            let lost = self.found.iter().filter(is_lost).count() as u64;
-            let excused = if self.plan.small_queue { account.overflow + account.unknown } else { 0 };
+            let meant = self.found.iter().filter(|found| pool.meant.contains(&Arc::as_ptr(found)));
+            let lost = meant.filter(is_lost).count() as u64;
+            let removed = account.causes.iter().filter(|((_, cause), _)| *cause == Cause::PoolRemoved);
+            let mut excused = removed.map(|(_, count)| *count).sum::<u64>();
+            check!(self.plan.changing_pools || excused == 0, "it was never removed: {words}");
+            if self.plan.small_queue {
+                excused += account.overflow + account.unknown;
+            }
             check!(lost <= excused, "{lost} good ones are lost: {words}");
             check!(self.plan.small_queue || account.overflow == 0, "overflow: {words}");
             let moves = self.plan.blocks || self.plan.reorganisation;
             check!(moves || account.stale == 0, "stale: {words}");
             let bad = self.found.iter().filter(|found| self.bad.contains(&found.hash)).count() as u64;
-            let calm = !(moves || self.plan.lists || self.plan.raise || self.plan.small_queue);
+            let Plan { lists, raise, small_queue, changing_pools, .. } = self.plan;
+            let calm = !(moves || lists || raise || small_queue || changing_pools);
             check!(!calm || account.rejected == bad, "{bad} were bad: {words}");
             check!(!calm || account.unknown == 0, "unknown: {words}");
         }

@@ -480,6 +480,18 @@ fn a_pool_that_lags_behind_gets_announcements_when_it_knows_the_block() {
 }
 
 #[test]
+fn losses_are_counted_at_the_handler_that_they_were_meant_for() {
+    let mut bench = Bench::new(|settings| settings.queue_bytes = 8 * Announcement::LEN);
+    bench.view(view(&["http://h0/", "http://h1/"]));
+    bench.find(&job(102), &[1; 12]);
+    bench.view(PoolView { tip_height: 110, ..view(&["http://h0/", "http://h1/"]) });
+    let account = bench.account();
+    assert_eq!((account.overflow, account.stale), (4, 8));
+    let at = |place: usize| (account.handlers[place].overflow, account.handlers[place].stale);
+    assert_eq!((at(0), at(1)), ((4, 8), (0, 0)));
+}
+
+#[test]
 fn a_changed_list_sorts_what_waits_and_leaves_what_flies() {
     let mut bench = Bench::new(|settings| settings.uploaders = 1);
     bench.view(view(&["http://h0/"]));
@@ -509,4 +521,67 @@ fn a_backend_that_loses_announcements_is_noticed() {
     let event = Event::Found { backend: BackendId(0), found_total: 3, announcements: Vec::new() };
     bench.uploader.handle(event, Moment::ZERO);
     assert!(!bench.uploader.snapshot().adds_up());
+}
+
+impl Bench {
+    fn list(&mut self, pools: &[usize]) {
+        let settings = Settings { batch_len: 4, ..Settings::new("payme".parse().unwrap(), 1) };
+        let pools = pools.iter().map(|i| (PoolId(*i), format!("pool {i}"))).collect();
+        self.tell(Event::Change { pools, settings });
+    }
+}
+
+#[test]
+fn a_pool_taken_away_gets_what_was_found_before_and_one_added_what_is_found_after() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(98), &[0; 3]);
+    bench.list(&[1]);
+    bench.tell(Event::View { pool: PoolId(1), view: view(&["http://other/"]) });
+    assert_eq!(bench.posts.len(), 1, "nothing more will come to fill the batch");
+    bench.find(&job(98), &[0; 4]);
+    bench.take(3, 0);
+    bench.take(4, 0);
+    bench.wait(100.0);
+    let ledger = bench.uploader.snapshot();
+    let counts = |account: &Account| (account.found, account.missed, account.accepted);
+    assert_eq!((counts(&ledger.pools[0]), counts(&ledger.pools[1])), ((3, 4, 3), (4, 3, 4)));
+
+    bench.list(&[1, 0]);
+    bench.find(&job(98), &[0; 4]);
+    bench.take(4, 0);
+    bench.take(4, 0);
+    assert_eq!(counts(&bench.account()), (7, 4, 7), "its account goes on");
+}
+
+#[test]
+fn what_a_pool_taken_away_does_not_take_in_time_is_lost_with_that_cause() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(98), &[0; 8]);
+    bench.end(PostOutcome::NotSent("nobody listens".into()));
+    bench.list(&[1]);
+    bench.wait(LEAVE.as_secs_f64() - 1.0);
+    let account = bench.account();
+    assert_eq!(account.queued + account.in_flight, 8);
+    bench.wait(2.0);
+    assert_eq!(bench.account().in_flight, 4, "an answer may come still");
+    bench.end(PostOutcome::TimedOut);
+    let account = bench.account();
+    assert_eq!((account.unknown, account.unwanted, account.queued), (4, 4, 0), "{account:#?}");
+    assert!(account.causes.keys().all(|(_, cause)| *cause == Cause::PoolRemoved));
+    assert!(bench.uploader.is_idle());
+}
+
+#[test]
+fn who_is_paid_and_how_many_upload_can_change() {
+    let mut bench = Bench::with_handlers(1);
+    let settings = Settings { batch_len: 4, uploaders: 2, ..Settings::new("another".parse().unwrap(), 1) };
+    bench.find(&job(98), &[0; 20]);
+    assert_eq!(bench.posts.len(), 5);
+    bench.tell(Event::Change { pools: vec![(PoolId(0), "pool".into())], settings });
+    bench.find(&job(98), &[0; 4]);
+    for in_flight in [4, 3, 2, 2] {
+        bench.take(4, 0);
+        assert_eq!(bench.posts.len(), in_flight, "the sixth is sent when fewer than two are under way");
+    }
+    assert_eq!(bench.posts.last().unwrap().pay_to.to_string(), "another");
 }

@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn team(members: usize) -> Team {
-        Team::new(0, members, Kernel::detect(), None).expect("threads")
+        Team::new(0, members, Kernel::detect(), None, None).expect("threads")
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
 mod mine;
+mod share;
 mod team;
 mod topology;
 mod tuning;
@@ -45,14 +46,19 @@ use kernels::{Announcement, Kernel};
 
 use self::{
     mine::{Memory, Progress},
+    share::thread_seconds,
     team::Team,
     topology::CacheGroup,
+};
+pub use self::{
+    share::{Share, ShareError},
+    topology::parse_list,
 };
 use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, choose::CANDIDATES, self_test};
 use crate::values::{BackendId, Found, Round};
 
 /// What the user can say of the CPU backend.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Threads that mine; `None`: as many as the machine has processors.
     pub threads: Option<NonZero<usize>>,
@@ -60,6 +66,8 @@ pub struct Settings {
     pub team: Option<NonZero<usize>>,
     /// The kernel; `None`: the fastest that the processor can run.
     pub kernel: Option<Kernel>,
+    /// How much of the machine is taken.
+    pub share: Share,
 }
 
 /// The CPU backend cannot start.
@@ -73,6 +81,9 @@ pub enum StartError {
         /// What the self-test found.
         reason: String,
     },
+    /// The processors chosen are not there.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// The system gives no more threads.
     #[error("cannot start {threads} mining threads: {reason}; use fewer with --threads")]
     Threads {
@@ -86,7 +97,10 @@ pub enum StartError {
 /// Mines on the machine's processors.
 pub struct CpuBackend {
     info: BackendInfo,
+    settings: Settings,
+    kernel: Kernel,
     shared: Arc<Shared>,
+    staff: Staff,
     /// One for each round in work: it waits for a round and has its team mine it.
     drivers: Vec<JoinHandle<()>>,
 }
@@ -106,9 +120,20 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Round>,
-    running: Vec<(u64, Arc<AtomicBool>)>,
+    running: Vec<Running>,
     closed: bool,
 }
+
+/// A round at work.
+struct Running {
+    id: u64,
+    cancelled: Arc<AtomicBool>,
+    /// That of the driver that it is with.
+    staff: Staff,
+}
+
+/// Drivers that were started together. They leave when this is set.
+type Staff = Arc<AtomicBool>;
 
 impl CpuBackend {
     /// Proves the kernel on a known round and starts the threads.
@@ -116,16 +141,14 @@ impl CpuBackend {
     /// # Errors
     /// If the kernel computes wrongly or the system gives no threads.
     pub fn start(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
+        let share = settings.share.clone();
+        share.apply(|| Self::start_here(id, settings, sink))?
+    }
+
+    /// Starts threads that inherit the priority and the processors of this one.
+    fn start_here(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
         let kernel = settings.kernel.unwrap_or_else(Kernel::detect);
         self_test::prove(kernel).map_err(|reason| StartError::SelfTest { kernel: kernel.name(), reason })?;
-        let threads = settings.threads.or_else(|| thread::available_parallelism().ok());
-        let threads = threads.map_or(1, NonZero::get);
-        let processors = core_affinity::get_core_ids().unwrap_or_default();
-        let processors: Vec<usize> = processors.iter().map(|core| core.id).collect();
-        let caches = topology::cache_groups(&processors);
-        let plan = plan(threads, settings.team.map(NonZero::get), &caches);
-        let rounds: usize = plan.iter().map(|team| team.rounds).sum();
-        let failed = |reason: String| StartError::Threads { threads, reason };
         let shared = Arc::new(Shared {
             id,
             sink,
@@ -135,31 +158,51 @@ impl CpuBackend {
             found: Mutex::new(0),
             rounds: AtomicU64::new(0),
         });
-        let mut backend = Self {
-            info: BackendInfo {
-                name: "cpu".into(),
-                description: description(kernel, settings.kernel.is_some(), threads, plan.len()),
-                // A round for each team waits, so that no team ever does.
-                capacity: rounds + plan.len(),
-                candidates: CANDIDATES,
-            },
-            shared,
-            drivers: Vec::with_capacity(rounds),
+        let info = BackendInfo {
+            name: "cpu".into(),
+            description: String::new(),
+            capacity: 0,
+            candidates: CANDIDATES,
         };
-        for (number, TeamPlan { members, rounds, processors }) in plan.into_iter().enumerate() {
-            let team = Team::new(number, members, kernel, processors).map_err(|e| failed(e.to_string()))?;
-            let team = Arc::new(team);
-            for driver in 0..rounds {
-                let (shared, team) = (backend.shared.clone(), team.clone());
-                let thread = thread::Builder::new()
-                    .name(format!("drive {}.{}", number + 1, driver + 1))
-                    .spawn(move || shared.work(&team))
-                    .map_err(|e| failed(e.to_string()))?;
-                backend.drivers.push(thread);
-            }
-        }
+        let staff = Staff::default();
+        let mut backend = Self { info, settings, kernel, shared, staff: staff.clone(), drivers: Vec::new() };
+        backend.employ(&staff)?;
         Ok(backend)
     }
+
+    /// Starts the threads that the settings ask for.
+    fn employ(&mut self, staff: &Staff) -> Result<(), StartError> {
+        let (settings, kernel) = (self.settings.clone(), self.kernel);
+        let threads = settings.threads.or_else(|| thread::available_parallelism().ok());
+        let threads = threads.map_or(1, NonZero::get);
+        let caches = topology::cache_groups(&processors());
+        let plan = plan(threads, settings.team.map(NonZero::get), &caches);
+        let rounds: usize = plan.iter().map(|team| team.rounds).sum();
+        let failed = |reason: String| StartError::Threads { threads, reason };
+        let description = description(kernel, settings.kernel.is_some(), threads, plan.len());
+        // A round for each team waits, so that no team ever does.
+        let capacity = rounds + plan.len();
+        for (number, TeamPlan { members, rounds, processors }) in plan.into_iter().enumerate() {
+            let team = Team::new(number, members, kernel, processors, settings.share.max_cpu)
+                .map_err(|e| failed(e.to_string()))?;
+            let team = Arc::new(team);
+            for driver in 0..rounds {
+                let (shared, team, staff) = (self.shared.clone(), team.clone(), staff.clone());
+                let thread = thread::Builder::new()
+                    .name(format!("drive {}.{}", number + 1, driver + 1))
+                    .spawn(move || shared.work(&team, &staff))
+                    .map_err(|e| failed(e.to_string()))?;
+                self.drivers.push(thread);
+            }
+        }
+        (self.info.description, self.info.capacity) = (description, capacity);
+        Ok(())
+    }
+}
+
+/// The numbers of the processors that this process may run on; empty where the system does not tell.
+pub fn processors() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
 /// What a round in work needs of a cache: table 2. The tree is only read by whoever finds something.
@@ -247,8 +290,8 @@ impl Backend for CpuBackend {
                 keep
             });
             if reach == Reach::Running {
-                for (_, cancelled) in queue.running.iter().filter(|(id, _)| rounds.contains(id)) {
-                    cancelled.store(true, Ordering::Relaxed);
+                for round in queue.running.iter().filter(|round| rounds.contains(&round.id)) {
+                    round.cancelled.store(true, Ordering::Relaxed);
                 }
             }
         }
@@ -266,6 +309,27 @@ impl Backend for CpuBackend {
             steps: self.shared.progress.steps(),
         }
     }
+
+    fn set_threads(&mut self, threads: Option<NonZero<usize>>) -> Option<Result<(), String>> {
+        let (before, staff) = (self.settings.threads, Staff::default());
+        self.settings.threads = threads;
+        let share = self.settings.share.clone();
+        let started = share.apply(|| self.employ(&staff)).map_err(StartError::from).flatten();
+        if started.is_err() {
+            self.settings.threads = before;
+        }
+        let leaving = if started.is_ok() { std::mem::replace(&mut self.staff, staff) } else { staff };
+        {
+            let queue = self.shared.queue();
+            leaving.store(true, Ordering::Relaxed);
+            for round in queue.running.iter().filter(|round| Arc::ptr_eq(&round.staff, &leaving)) {
+                round.cancelled.store(true, Ordering::Relaxed);
+            }
+        }
+        self.shared.work_or_end.notify_all();
+        self.drivers.retain(|driver| !driver.is_finished());
+        Some(started.map_err(|error| error.to_string()))
+    }
 }
 
 impl Drop for CpuBackend {
@@ -273,8 +337,8 @@ impl Drop for CpuBackend {
         {
             let mut queue = self.shared.queue();
             queue.closed = true;
-            for (_, cancelled) in &queue.running {
-                cancelled.store(true, Ordering::Relaxed);
+            for round in &queue.running {
+                round.cancelled.store(true, Ordering::Relaxed);
             }
         }
         self.shared.work_or_end.notify_all();
@@ -291,15 +355,20 @@ impl Shared {
     }
 
     /// What a driver does all its life.
-    fn work(&self, team: &Team) {
+    fn work(&self, team: &Team, staff: &Staff) {
         let result = catch_unwind(AssertUnwindSafe(|| {
             let mut memory = Memory::default();
-            while let Some((round, cancelled)) = self.next_round() {
+            while let Some((round, cancelled)) = self.next_round(staff) {
+                let before = thread_seconds();
                 let found = |announcements| self.report(&round, announcements);
                 if mine::mine(team, &round, &mut memory, &cancelled, &self.progress, &found) {
                     self.rounds.fetch_add(1, Ordering::Relaxed);
                 }
-                self.queue().running.retain(|(id, _)| *id != round.id);
+                // The choice of hard nonces is this thread's work.
+                if let (Some(before), Some(after)) = (before, thread_seconds()) {
+                    team.charge(after - before);
+                }
+                self.queue().running.retain(|running| running.id != round.id);
                 (self.sink)(BackendEvent::Ended { backend: self.id, round: round.id });
             }
         }));
@@ -311,16 +380,17 @@ impl Shared {
         }
     }
 
-    /// Waits for a round; `None` when the backend ends.
-    fn next_round(&self) -> Option<(Round, Arc<AtomicBool>)> {
+    /// Waits for a round; `None` when the backend ends, or the driver is to leave.
+    fn next_round(&self, staff: &Staff) -> Option<(Round, Arc<AtomicBool>)> {
         let mut queue = self.queue();
         loop {
-            if queue.closed {
+            if queue.closed || staff.load(Ordering::Relaxed) {
                 return None;
             }
             if let Some(round) = queue.waiting.pop_front() {
                 let cancelled = Arc::new(AtomicBool::new(false));
-                queue.running.push((round.id, cancelled.clone()));
+                let running = Running { id: round.id, cancelled: cancelled.clone(), staff: staff.clone() };
+                queue.running.push(running);
                 return Some((round, cancelled));
             }
             queue = self.work_or_end.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -408,7 +478,7 @@ mod tests {
     fn a_round_has_the_same_announcements_whether_table_2_is_made_on_demand_or_not() {
         for (difficulty, members) in [(2, 1), (4, 2), (8, 1), (8, 3)] {
             let round = Round { hard_nonces: HardNonces { first: 4711, count: 1 }, ..round(1, difficulty) };
-            let team = Team::new(0, members, Kernel::detect(), None).expect("threads");
+            let team = Team::new(0, members, Kernel::detect(), None, None).expect("threads");
             let found = Mutex::new(Vec::new());
             let collect = |announcements| lock(&found).extend(announcements);
             let (mut memory, go_on) = (Memory::default(), AtomicBool::new(false));

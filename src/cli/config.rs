@@ -1,0 +1,87 @@
+//! `pktmine config`: check the settings file, and show what settings come from where.
+
+use std::{ffi::OsStr, fmt::Write, path::PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::{Exit, UsageError, ann};
+use crate::config::{ConfigError, FILE_NAME, Origin, Resolved, Setting, check_file, default_file, variable};
+
+/// The command's own commands.
+#[derive(Debug, Subcommand)]
+pub enum Arguments {
+    /// Check a settings file: tells all that is wrong with it, and exits with 2 if anything is
+    Check(Check),
+    /// Print the settings that `ann` with the same flags would have, with where each comes from, as a settings file
+    Print(Box<ann::Arguments>),
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The file [default: the one that would be read]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Checks a file.
+pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Exit> {
+    let named = std::env::var_os("PKTMINE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
+    let Some(file) = arguments.file.clone().or(named).or_else(default_file) else {
+        let text = format!("there is no settings file: name one, or write ~/.config/pktmine/{FILE_NAME}");
+        return Err(UsageError(text).into());
+    };
+    match check_file(definition, &file) {
+        Ok(()) => super::print(format!("{}: all is well\n", file.display()).as_bytes()),
+        Err(ConfigError(problems)) => Err(UsageError(problems.join("\npktmine: ")).into()),
+    }
+}
+
+/// Prints settings as a file that gives them again.
+pub fn print(resolved: &Resolved) -> anyhow::Result<Exit> {
+    let mut out = String::from("# Settings of `pktmine ann`");
+    match &resolved.file {
+        Some(file) => writeln!(out, "; {} was read.", file.display())?,
+        None => writeln!(out, "; there is no settings file.")?,
+    }
+    for setting in &resolved.settings {
+        write_setting(&mut out, setting)?;
+    }
+    super::print(out.as_bytes())
+}
+
+fn write_setting(out: &mut String, setting: &Setting) -> std::fmt::Result {
+    let Setting { key, help, values, is_list, is_secret, held_by, origin, .. } = setting;
+    writeln!(out, "\n# {}", help.replace('\n', " "))?;
+    let variable = variable(key);
+    match origin {
+        Origin::Default => writeln!(out, "# default; variable {variable}")?,
+        origin => writeln!(out, "# from: {origin}")?,
+    }
+    if let Some(file) = held_by {
+        return writeln!(out, "{key} = {{ file = {} }}", quoted(file.as_os_str()));
+    }
+    match values.as_slice() {
+        _ if *is_secret && *origin != Origin::Default => writeln!(out, "# {key} = (not shown)"),
+        [] if *is_list => writeln!(out, "# {key} = []"),
+        [] => writeln!(out, "# {key} ="),
+        values if *is_list => {
+            let values: Vec<_> = values.iter().map(|value| literal(value)).collect();
+            writeln!(out, "{key} = [{}]", values.join(", "))
+        }
+        [value, ..] => writeln!(out, "{key} = {}", literal(value)),
+    }
+}
+
+/// Numbers, `true` and `false` as they are, anything else as a text.
+fn literal(value: &OsStr) -> String {
+    match value.to_str() {
+        Some(text @ ("true" | "false")) => text.into(),
+        Some(text) if text.parse::<i64>().is_ok_and(|number| number.to_string() == text) => text.into(),
+        _ => quoted(value),
+    }
+}
+
+fn quoted(value: &OsStr) -> String {
+    toml::Value::String(value.to_string_lossy().into_owned()).to_string()
+}

@@ -1,0 +1,643 @@
+//! Settings in layers: flags win over `PKTMINE_*` variables, those over a file, that over the defaults.
+//!
+//! There is one definition of a setting: the flag. Whatever flag a command has is a key of the file (its long name),
+//! a variable (`PKTMINE_` and that name in capitals), and checked by the same parser wherever it comes from: what
+//! the lower layers say is put into the command line as if it had been typed, where it was not.
+
+mod file;
+mod json;
+mod watch;
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Command,
+    builder::BoolishValueParser,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
+use etcetera::BaseStrategy;
+
+use file::{Given, Position};
+pub use watch::watch;
+
+/// The name of the file.
+pub const FILE_NAME: &str = "pktmine.toml";
+
+/// What a variable's name begins with.
+const PREFIX: &str = "PKTMINE_";
+
+/// Commands whose flags have a table of their own in the file; those of `ann` are its top level.
+const TABLES: [&str; 2] = ["pool", "bench"];
+
+/// Settings that `config print` keeps to itself.
+const SECRETS: [&str; 1] = ["http-token"];
+
+/// How like two names must be for one to be taken for the other mistyped.
+const ALIKE: f64 = 0.75;
+
+/// Where a value comes from, the lowest layer first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// A file, and the line if it has lines that matter.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: Option<usize>,
+    },
+    /// A variable of the environment.
+    Variable(String),
+    /// The command line.
+    Flag,
+}
+
+impl Origin {
+    fn layer(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { .. } => 1,
+            Self::Variable(_) => 2,
+            Self::Flag => 3,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line: Some(line) } => write!(f, "{}, line {line}", path.display()),
+            Self::File { path, line: None } => write!(f, "{}", path.display()),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// All that is wrong with the settings, each with its place and its remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// One setting of a command, as it is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The flag's long name, or the name of what is typed without a flag.
+    pub key: String,
+    /// What it means, in a line.
+    pub help: String,
+    /// Its value, or its values; none if it has no default and nobody gave one.
+    pub values: Vec<OsString>,
+    /// Whether it takes a list.
+    pub is_list: bool,
+    /// Whether it is not to be shown.
+    pub is_secret: bool,
+    /// The file that holds the value, where the settings name one.
+    pub held_by: Option<PathBuf>,
+    /// Who gave the value.
+    pub origin: Origin,
+    /// Whether it is what it would be if nobody had given it: a switch that is off excludes no other setting.
+    is_default: bool,
+}
+
+/// What all layers together say.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The whole program's arguments, as if all had been typed.
+    pub matches: ArgMatches,
+    /// Each setting, in the order of the command's definition.
+    pub settings: Vec<Setting>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// What may not be what the user meant.
+    pub warnings: Vec<String>,
+}
+
+impl Resolved {
+    /// The keys whose values are not those of `other`.
+    pub fn changed(&self, other: &Self) -> Vec<&str> {
+        let pairs = self.settings.iter().zip(&other.settings);
+        pairs.filter(|(new, old)| new.values != old.values).map(|(new, _)| new.key.as_str()).collect()
+    }
+}
+
+/// The layers of one command's settings. They can be put together again when the file has changed.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    program: Command,
+    /// The names of the command and of what it is part of.
+    path: Vec<&'static str>,
+    /// What was typed for the command.
+    typed: ArgMatches,
+    variables: BTreeMap<String, OsString>,
+}
+
+/// Makes every switch of the commands that have settings one that can be switched off, too: `--json=false` wins over
+/// a file's `json = true`.
+pub fn with_switches(program: Command) -> Command {
+    let switch = |arg: Arg| match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_name("BOOL")
+            .default_value("false")
+            .default_missing_value("true")
+            .value_parser(BoolishValueParser::new())
+            .hide_default_value(true)
+            .hide_possible_values(true),
+        _ => arg,
+    };
+    let has_settings = |name: &str| name == "ann" || name == "print" || TABLES.contains(&name);
+    program.mut_subcommands(|command| {
+        let command = command.mut_subcommands(|inner| match has_settings(inner.get_name()) {
+            true => inner.mut_args(switch),
+            false => inner,
+        });
+        if has_settings(command.get_name()) { command.mut_args(switch) } else { command }
+    })
+}
+
+impl Layers {
+    /// The layers of the command that was typed, if it is one that has settings.
+    pub fn of(program: &Command, typed: &ArgMatches) -> Option<Self> {
+        let mut program = program.clone();
+        program.build();
+        let (name, matches) = typed.subcommand()?;
+        let (path, matches) = match (name, matches.subcommand()) {
+            ("ann", _) => (vec!["ann"], matches),
+            ("config", Some(("print", inner))) => (vec!["config", "print"], inner),
+            _ => (vec![*TABLES.iter().find(|table| **table == name)?], matches),
+        };
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| name.starts_with(PREFIX))
+            .collect();
+        Some(Self { program, path, typed: matches.clone(), variables })
+    }
+
+    /// Reads the file that there may be and puts the layers together.
+    ///
+    /// # Errors
+    /// If a file or a variable is wrong, or values contradict each other.
+    pub fn resolve(&self) -> Result<Resolved, ConfigError> {
+        let typed = ["config"].iter().find_map(|id| self.typed.try_get_one::<String>(id).ok().flatten());
+        let named = typed.map(OsString::from).or_else(|| self.variables.get("PKTMINE_CONFIG").cloned());
+        let file = locate(named.as_deref());
+        let mut problems = Vec::new();
+        let mut given = Vec::new();
+        if let Some(path) = &file {
+            match self.read(path) {
+                Ok(read) => given = read,
+                Err(ConfigError(found)) => problems.extend(found),
+            }
+        }
+        let mut warnings = Vec::new();
+        if self.table().is_none() {
+            given.append(&mut self.variables_given(&mut problems, &mut warnings));
+        }
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        let settings = self.merge(given)?;
+        let matches = self.parse(&settings)?;
+        Ok(Resolved { matches, settings, file, warnings })
+    }
+
+    /// The file's table that the command's settings are in; `None`: its top level.
+    fn table(&self) -> Option<&str> {
+        self.path.first().copied().filter(|name| TABLES.contains(name))
+    }
+
+    fn command(&self) -> &Command {
+        find(&self.program, &self.path).expect("it was typed, so it exists")
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<Given>, ConfigError> {
+        let all = read(&self.program, path)?;
+        Ok(all.into_iter().filter(|given| given.table.as_deref() == self.table()).collect())
+    }
+
+    fn variables_given(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Given> {
+        let args: Vec<_> = settings_of(self.command()).collect();
+        let names: BTreeMap<_, _> = args
+            .iter()
+            .flat_map(|(key, arg)| names_of(key, arg).map(|name| (variable(name), (*key, *arg))))
+            .collect();
+        let mut all = Vec::new();
+        for (name, value) in &self.variables {
+            let in_file = name.strip_suffix("_FILE").filter(|_| !names.contains_key(name));
+            let Some((key, arg)) = names.get(in_file.unwrap_or(name)) else {
+                // Without what all begin with, or else all would be alike.
+                let known = names.keys().map(|known| &known[PREFIX.len()..]);
+                if name != "PKTMINE_CONFIG"
+                    && let Some(meant) = nearest(&name[PREFIX.len()..], known)
+                {
+                    warnings.push(format!(
+                        "the variable {name} means nothing here: did you mean {PREFIX}{meant}?"
+                    ));
+                }
+                continue;
+            };
+            let value = match in_file {
+                None => Ok(value.clone()),
+                Some(_) => file::read_value(Path::new(value)).map(OsString::from),
+            };
+            let checked = value.and_then(|value| {
+                let values = match value.to_str() {
+                    Some(text) if is_list(arg) && arg.get_value_delimiter().is_none() => {
+                        let parts = text.split([',', ' ', '\n', '\t']).filter(|part| !part.is_empty());
+                        parts.map(OsString::from).collect()
+                    }
+                    _ => vec![value],
+                };
+                check(self.command(), arg, &values).map(|()| values)
+            });
+            match checked {
+                Ok(values) => all.push(Given {
+                    table: None,
+                    key: (*key).to_owned(),
+                    values,
+                    held_by: None,
+                    origin: Origin::Variable(name.clone()),
+                }),
+                Err(why) => problems.push(format!("variable {name}: {why}")),
+            }
+        }
+        all
+    }
+
+    /// One value for each setting, that of the highest layer.
+    fn merge(&self, given: Vec<Given>) -> Result<Vec<Setting>, ConfigError> {
+        let mut settings: Vec<_> = settings_of(self.command())
+            .map(|(key, arg)| {
+                let id = arg.get_id().as_str();
+                let typed = self.typed.value_source(id) == Some(ValueSource::CommandLine);
+                let mut setting = Setting {
+                    key: key.to_owned(),
+                    help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+                    values: arg.get_default_values().iter().map(Into::into).collect(),
+                    is_list: is_list(arg),
+                    is_secret: SECRETS.contains(&key),
+                    held_by: None,
+                    origin: Origin::Default,
+                    is_default: true,
+                };
+                let candidates = given.iter().filter(|given| given.key == key);
+                if typed {
+                    setting.origin = Origin::Flag;
+                    setting.values = match arg.get_action() {
+                        ArgAction::Count => vec![self.typed.get_count(id).to_string().into()],
+                        _ => self.typed.get_raw(id).into_iter().flatten().map(Into::into).collect(),
+                    };
+                } else if let Some(highest) = candidates.max_by_key(|given| given.origin.layer()) {
+                    setting.values.clone_from(&highest.values);
+                    setting.origin = highest.origin.clone();
+                    setting.held_by.clone_from(&highest.held_by);
+                }
+                if is_switch(arg) {
+                    setting.values = setting.values.iter().map(|value| plain_switch(value)).collect();
+                }
+                setting.is_default = setting.values.iter().eq(arg.get_default_values());
+                setting
+            })
+            .collect();
+        self.drop_contradicted(&mut settings)?;
+        Ok(settings)
+    }
+
+    /// Where two settings exclude each other, that of the higher layer wins, but for what a command is about: it is
+    /// not given up because of a flag.
+    fn drop_contradicted(&self, settings: &mut [Setting]) -> Result<(), ConfigError> {
+        let command = self.command();
+        for (key, arg) in settings_of(command) {
+            for other in command.get_arg_conflicts_with(arg) {
+                let place = |key: &str| settings.iter().position(|setting| setting.key == key);
+                let (Some(one), Some(two)) = (place(key), key_of(other).and_then(place)) else { continue };
+                let layer = |place: usize| settings[place].origin.layer();
+                let (low, high) = if layer(one) <= layer(two) { (one, two) } else { (two, one) };
+                let given = !settings[low].is_default && !settings[high].is_default;
+                if !given || layer(low) == layer(high) {
+                    continue;
+                }
+                let low_arg = if low == one { arg } else { other };
+                if low_arg.is_positional() {
+                    let (low, high) = (&settings[low], &settings[high]);
+                    return Err(ConfigError(vec![format!(
+                        "{} ({}) cannot be used with {} ({}): leave one of them out",
+                        high.key, high.origin, low.key, low.origin
+                    )]));
+                }
+                settings[low].values = low_arg.get_default_values().iter().map(Into::into).collect();
+                settings[low].origin = Origin::Default;
+                settings[low].is_default = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Parses the command line that says what the settings say.
+    fn parse(&self, settings: &[Setting]) -> Result<ArgMatches, ConfigError> {
+        let mut line: Vec<OsString> = vec![self.program.get_name().into()];
+        line.extend(self.path.iter().map(Into::into));
+        let mut rest: Vec<OsString> = Vec::new();
+        if let Some(config) = self.typed.try_get_one::<String>("config").ok().flatten() {
+            line.push(format!("--config={config}").into());
+        }
+        for ((_, arg), setting) in settings_of(self.command()).zip(settings) {
+            if !setting.is_default {
+                let to = if arg.is_positional() { &mut rest } else { &mut line };
+                to.extend(tokens(arg, &setting.values));
+            }
+        }
+        line.push("--".into());
+        line.append(&mut rest);
+        self.program.clone().try_get_matches_from(line).map_err(|error| ConfigError(vec![reason(&error)]))
+    }
+}
+
+/// Reads a file and checks each of its values.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn check_file(program: &Command, path: &Path) -> Result<(), ConfigError> {
+    let mut program = program.clone();
+    program.build();
+    read(&program, path).map(|_| ())
+}
+
+/// The file to read if none is named: the user's own, or the machine's. Never one in the current directory, which
+/// may be somebody else's: the file says who is paid.
+pub fn default_file() -> Option<PathBuf> {
+    let own = etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("pktmine"));
+    let machine = cfg!(unix).then(|| PathBuf::from("/etc/pktmine"));
+    own.into_iter().chain(machine).map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
+}
+
+fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
+    match named {
+        Some(name) if name.is_empty() => None,
+        Some(name) => Some(name.into()),
+        None => default_file(),
+    }
+}
+
+fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
+    let cannot = |why: &dyn fmt::Display| ConfigError(vec![format!("{}: {why}", path.display())]);
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        cannot(&format!("it cannot be read ({e}); name another with --config FILE, or none with --config ''"))
+    })?;
+    let is_json = path.extension().is_some_and(|name| name == "json") || text.trim_start().starts_with('{');
+    if is_json {
+        let given = json::read(path, &text).map_err(|why| cannot(&why))?;
+        let command = find(program, &["ann"]).expect("there is such a command");
+        let wrong = given.iter().filter_map(|given| {
+            let (_, arg) = settings_of(command).find(|(key, _)| *key == given.key)?;
+            let why = check(command, arg, &given.values).err()?;
+            Some(format!("{}: {}: {why}", path.display(), given.key))
+        });
+        let wrong: Vec<_> = wrong.collect();
+        return if wrong.is_empty() { Ok(given) } else { Err(ConfigError(wrong)) };
+    }
+    let (entries, mut problems) = file::parse(&text, path);
+    let mut all = Vec::new();
+    for entry in entries {
+        let name = match &entry.table {
+            None => "ann",
+            Some(table) => match TABLES.iter().find(|known| *known == table) {
+                Some(known) if find(program, &[known]).is_some() => known,
+                _ => {
+                    problems.push((entry.at, format!("there is no table [{table}]; {}", tables(program))));
+                    continue;
+                }
+            },
+        };
+        let command = find(program, &[name]).expect("it was just found");
+        let known = settings_of(command).find(|(key, arg)| names_of(key, arg).any(|name| name == entry.key));
+        let Some((key, arg)) = known else {
+            problems.push((entry.at, unknown_key(command, &entry.key)));
+            continue;
+        };
+        let values = match entry.values {
+            Ok(values) if values.len() != 1 && !is_list(arg) => Err("it takes one value, not a list".into()),
+            other => other,
+        };
+        let checked = values.and_then(|values| check(command, arg, &values).map(|()| values));
+        match checked {
+            Ok(values) => all.push(Given {
+                table: entry.table,
+                key: key.to_owned(),
+                values,
+                held_by: entry.held_by,
+                origin: Origin::File { path: path.to_owned(), line: Some(entry.at.line) },
+            }),
+            Err(why) => problems.push((entry.at, format!("{}: {why}", entry.key))),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(all);
+    }
+    problems.sort_by_key(|(at, _)| *at);
+    let tell = |(Position { line, column }, text): (Position, String)| {
+        format!("{}, line {line}, column {column}: {text}", path.display())
+    };
+    Err(ConfigError(problems.into_iter().map(tell).collect()))
+}
+
+fn unknown_key(command: &Command, key: &str) -> String {
+    let remedy = match nearest(key, settings_of(command).map(|(key, _)| key)) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!(
+            "the keys are the long names of the flags that `pktmine {} --help` shows",
+            command.get_name()
+        ),
+    };
+    format!("there is no setting `{key}`; {remedy}")
+}
+
+fn tables(program: &Command) -> String {
+    let known = TABLES.iter().filter(|name| find(program, &[name]).is_some());
+    format!("there is {}", known.map(|name| format!("[{name}]")).collect::<Vec<_>>().join(" and "))
+}
+
+/// The command with these names, one inside the other.
+fn find<'a>(program: &'a Command, path: &[&str]) -> Option<&'a Command> {
+    path.iter().try_fold(program, |command, name| command.find_subcommand(name))
+}
+
+/// A command's settings: all its arguments but the name of the file itself, and those that only show something.
+fn settings_of(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
+    command.get_arguments().filter_map(|arg| Some((key_of(arg)?, arg)))
+}
+
+fn key_of(arg: &Arg) -> Option<&str> {
+    let shows = matches!(
+        arg.get_action(),
+        ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+    );
+    let key = if arg.is_positional() { Some(arg.get_id().as_str()) } else { arg.get_long() };
+    key.filter(|key| !shows && *key != "config")
+}
+
+/// A setting's key and its other names.
+fn names_of<'a>(key: &'a str, arg: &'a Arg) -> impl Iterator<Item = &'a str> {
+    arg.get_all_aliases().unwrap_or_default().into_iter().chain([key])
+}
+
+/// The name of a setting's variable.
+pub fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('-', "_"))
+}
+
+fn is_list(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Append)
+}
+
+/// Whether it is one of [`with_switches`].
+fn is_switch(arg: &Arg) -> bool {
+    arg.is_require_equals_set() && arg.get_default_values() == ["false"]
+}
+
+/// A switch's value, which its parser has taken, as the shortest way to write it.
+fn plain_switch(value: &OsStr) -> OsString {
+    let on = ["y", "yes", "t", "true", "on", "1"];
+    on.contains(&value.to_string_lossy().to_lowercase().as_str()).to_string().into()
+}
+
+/// A setting as it would be typed.
+fn tokens(arg: &Arg, values: &[OsString]) -> Vec<OsString> {
+    let flag = |value: &OsString| {
+        let mut token = OsString::from(format!("--{}=", arg.get_long().unwrap_or_default()));
+        token.push(value);
+        token
+    };
+    match arg.get_action() {
+        ArgAction::Count => {
+            let times = values.first().and_then(|value| value.to_str()?.parse::<u8>().ok()).unwrap_or(0);
+            vec![format!("--{}", arg.get_long().unwrap_or_default()).into(); times.into()]
+        }
+        _ if arg.is_positional() => values.to_vec(),
+        _ => values.iter().map(flag).collect(),
+    }
+}
+
+/// Whether a setting can have these values, by the flag's own parser.
+fn check(command: &Command, arg: &Arg, values: &[OsString]) -> Result<(), String> {
+    if matches!(arg.get_action(), ArgAction::Count) {
+        let number = values.first().and_then(|value| value.to_str()?.parse::<u8>().ok());
+        return number.map(|_| ()).ok_or_else(|| "it must be a number from 0 to 255".into());
+    }
+    let mut line = vec![OsString::from(command.get_name())];
+    if arg.is_positional() {
+        line.push("--".into());
+    }
+    line.extend(tokens(arg, values));
+    match command.clone().try_get_matches_from(line) {
+        // What another flag must go with is judged when all are together.
+        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => Err(reason(&error)),
+        _ => Ok(()),
+    }
+}
+
+/// What a parser found wrong, in a line.
+fn reason(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    if let Some(source) = std::error::Error::source(error) {
+        let why = source.to_string();
+        return if why.contains(&value) { why } else { format!("{value:?}: {why}") };
+    }
+    if error.kind() == ErrorKind::InvalidValue
+        && let Some(possible) = text(ContextKind::ValidValue)
+    {
+        return format!("{value:?} is not one of {possible}");
+    }
+    let shown = error.render().to_string();
+    let shown = shown.strip_prefix("error: ").unwrap_or(&shown);
+    shown.split("\n\n").next().unwrap_or_default().trim().to_owned()
+}
+
+/// The name that was most likely meant.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |name: &str| name.to_lowercase().replace('_', "-");
+    known
+        .map(|known| (strsim::jaro_winkler(&plain(name), &plain(known)), known))
+        .filter(|(alike, _)| *alike > ALIKE)
+        .max_by(|one, two| one.0.total_cmp(&two.0))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What layers make of a program with two switches, one of which excludes `verbose`.
+    fn resolve(file: &str, typed: &[&str], variables: &[(&str, &str)]) -> Result<ArgMatches, ConfigError> {
+        let switch =
+            |name: &'static str, short| Arg::new(name).long(name).short(short).action(ArgAction::SetTrue);
+        let ann = Command::new("ann")
+            .arg(switch("quiet", 'q').conflicts_with("verbose"))
+            .arg(switch("json", 'j').visible_alias("lines"))
+            .arg(Arg::new("config").long("config"))
+            .arg(Arg::new("pools").action(ArgAction::Append));
+        let verbose = Arg::new("verbose").short('v').long("verbose").action(ArgAction::Count).global(true);
+        let mut program = with_switches(Command::new("pktmine").arg(verbose).subcommand(ann));
+        program.build();
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        std::fs::write(&path, file).expect("it can be written");
+        let config = format!("--config={}", path.display());
+        let line = ["pktmine", "ann", &config].into_iter().chain(typed.iter().copied());
+        let matches = program.clone().try_get_matches_from(line).expect("a good command line");
+        let (_, typed) = matches.subcommand().expect("ann");
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let layers = Layers { program, path: vec!["ann"], typed: typed.clone(), variables };
+        let resolved = layers.resolve()?;
+        Ok(resolved.matches.subcommand().expect("ann").1.clone())
+    }
+
+    fn flags(matches: &ArgMatches) -> (bool, bool, u8) {
+        (matches.get_flag("quiet"), matches.get_flag("json"), matches.get_count("verbose"))
+    }
+
+    #[test]
+    fn a_switch_that_is_off_excludes_nothing() {
+        let matches = resolve("quiet = false\nverbose = 2\n", &["--json=no"], &[]).expect("it is good");
+        assert_eq!(flags(&matches), (false, false, 2));
+    }
+
+    #[test]
+    fn a_setting_gives_way_to_one_of_a_higher_layer_that_excludes_it() {
+        let matches = resolve("quiet = true\n", &["-jv"], &[]).expect("it is good");
+        assert_eq!(flags(&matches), (false, true, 1), "short flags can stand together");
+        let matches = resolve("verbose = 1\n", &[], &[("PKTMINE_QUIET", "on")]).expect("it is good");
+        assert_eq!(flags(&matches), (true, false, 0));
+        let error = resolve("verbose = 1\nquiet = true\n", &[], &[]).expect_err("they are of one layer");
+        assert!(error.to_string().contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
+    fn other_names_of_a_flag_are_keys_and_variables_too() {
+        assert_eq!(flags(&resolve("lines = true\n", &[], &[]).expect("it is good")), (false, true, 0));
+        let by_variable = resolve("json = false\n", &[], &[("PKTMINE_LINES", "1")]);
+        assert_eq!(flags(&by_variable.expect("it is good")), (false, true, 0));
+    }
+
+    #[test]
+    fn values_that_look_like_flags_are_values() {
+        let matches = resolve("pools = ['--quiet', '-v']\n", &[], &[]).expect("it is good");
+        assert_eq!(flags(&matches), (false, false, 0));
+        assert_eq!(matches.get_many::<String>("pools").expect("a list").len(), 2);
+    }
+}
