@@ -13,17 +13,22 @@
 //! | [`sharing`] | battery, idle terminals | pauses |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
+//! | [`mod@bench`] | backends | their rates; no network |
+//! | [`difficulty`] | rates and lines | the difficulty that pays best |
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]; [`cli`] is what the user types. `local_pool` knows nothing of the miner, only [`protocol`].
 
 pub mod backend;
+pub mod bench;
 pub mod cli;
+pub mod difficulty;
 pub mod display;
 mod http;
 pub mod local_pool;
 pub mod miner;
+mod plot;
 pub mod pool;
 pub mod protocol;
 pub mod report;

@@ -1,13 +1,13 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kernels::{Kernel, WorkBits, kernel::UnknownKernel};
+use kernels::WorkBits;
 use serde::Deserialize;
 
-use super::{Exit, Log, UsageError, parse_duration, parse_period, pool_url};
+use super::{Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
     backend::cpu,
     display::{self, Display},
@@ -152,23 +152,6 @@ enum Cancel {
     Now,
     /// Let rounds end while ann handlers take them
     Finish,
-}
-
-/// A kernel, or none for the fastest.
-#[derive(Clone, Copy, Debug)]
-struct KernelChoice(Option<Kernel>);
-
-impl FromStr for KernelChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self(None)),
-            name => {
-                name.parse().map(|kernel| Self(Some(kernel))).map_err(|e: UnknownKernel| format!("{e}, auto"))
-            }
-        }
-    }
 }
 
 /// Processors, each of which is there.

@@ -12,11 +12,13 @@ use std::sync::{
 use kernels::{Kernel, Passes};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-use super::share::ThreadThrottle;
+use super::{share::ThreadThrottle, tuning::Tuning};
 
 /// Threads that share rounds.
 pub struct Team {
     threads: ThreadPool,
+    /// What its kernel asks for.
+    pub tuning: Tuning,
     /// Each member's kernel with its scratch memory.
     passes: Vec<Mutex<Box<dyn Passes>>>,
     /// For each member, what keeps it to its part of a processor.
@@ -51,7 +53,7 @@ impl Team {
         let passes = (0..members).map(|_| Mutex::new(kernel.passes())).collect();
         let throttle = |part| (0..members).map(|_| Mutex::new(ThreadThrottle::new(part))).collect();
         let throttles = max_cpu.map(throttle);
-        Ok(Self { threads, passes, throttles, charged: AtomicU64::new(0) })
+        Ok(Self { threads, tuning: Tuning::of(kernel), passes, throttles, charged: AtomicU64::new(0) })
     }
 
     /// Does chunks of work on all members and waits for them, on a thread that is no member. A member that finds no chunk
