@@ -162,17 +162,18 @@ fn mining_threads_and_no_others_have_a_low_priority_and_the_processors_asked_for
     let deadline = Instant::now() + Duration::from_secs(30);
     let all = loop {
         let all = threads();
-        if all.iter().any(|(name, ..)| name.starts_with("mine")) {
+        let is_mining = |name: &str| name.starts_with("mine") || name.starts_with("drive");
+        // The thread that starts the others is like them, and soon gone.
+        let others_are_usual = all.iter().all(|(name, nice, _)| is_mining(name) || *nice == 0);
+        if all.iter().any(|(name, ..)| is_mining(name)) && others_are_usual {
             break all;
         }
-        assert!(Instant::now() < deadline, "nothing is mined: {all:?}");
+        assert!(Instant::now() < deadline, "nothing is mined, or others have a low priority: {all:?}");
         thread::sleep(Duration::from_millis(50));
     };
     for (name, nice, list) in &all {
         if name.starts_with("mine") || name.starts_with("drive") {
             assert_eq!((*nice, list.as_str()), (10, "0"), "{name}");
-        } else {
-            assert_eq!(*nice, 0, "{name}");
         }
     }
 }

@@ -33,8 +33,10 @@ impl LogFile {
     /// If it can be neither opened nor made.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max: BYTES_MAX, told: false })
+        let metadata = file.metadata()?;
+        // A device or a pipe is nothing to rename.
+        let bytes_max = if metadata.is_file() { BYTES_MAX } else { u64::MAX };
+        Ok(Self { path: path.to_owned(), file, bytes: metadata.len(), bytes_max, told: false })
     }
 
     /// The path of the file that was the newest so many files ago.
@@ -70,7 +72,6 @@ impl LogFile {
 
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Devices such as /dev/null, and pipes, are not rotated.
         let is_full = self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max;
         if is_full && let Err(error) = self.rotate() {
             self.tell("cannot be rotated and grows", &error);
@@ -114,6 +115,13 @@ mod tests {
         let expected: String = (92..100).map(|number| format!("line number {number:02} of many\n")).collect();
         assert!(all.ends_with(&expected), "{all}");
         assert!(names.iter().all(|name| text(name).len() <= 50));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_never_renamed() {
+        let file = LogFile::open(Path::new("/dev/null")).expect("there is one");
+        assert_eq!(file.bytes_max, u64::MAX);
     }
 
     #[test]
