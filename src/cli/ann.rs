@@ -1,6 +1,6 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, FromArgMatches, ValueEnum};
