@@ -12,6 +12,10 @@
 //! | executed | run, lane 0..1792, 512 words | states behind both cycles, item number not yet added |
 //! | states | state, 512 words | soft nonces in search |
 
+mod adapters;
+mod batch;
 mod context;
+mod pace;
 mod passes;
+mod plan;
 mod source;
