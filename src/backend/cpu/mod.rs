@@ -23,7 +23,7 @@
 //! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
-mod choose;
+pub(in crate::backend) mod choose;
 mod mine;
 mod team;
 mod topology;

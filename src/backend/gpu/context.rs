@@ -2,7 +2,10 @@
 
 use std::num::NonZero;
 
-use super::source::{self, Part};
+use super::{
+    plan::PlanError,
+    source::{self, Part},
+};
 
 /// Bytes of immediates that a shader may have: what every Vulkan device offers.
 const IMMEDIATES: u32 = 128;
@@ -54,6 +57,48 @@ pub enum GpuError {
         /// The adapter's name.
         adapter: String,
         /// What the compiler said.
+        reason: String,
+    },
+    /// It cannot be used as asked.
+    #[error("{adapter} cannot mine: {reason}")]
+    Plan {
+        /// The adapter's name.
+        adapter: String,
+        /// Why.
+        reason: PlanError,
+    },
+    /// Its memory is not enough.
+    #[error("{adapter} has no memory left for {rounds} rounds: {reason}; use fewer with --gpu-rounds")]
+    OutOfMemory {
+        /// The adapter's name.
+        adapter: String,
+        /// Rounds of a batch.
+        rounds: u32,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The device is gone, for the moment or for good.
+    #[error("{adapter} was lost: {reason}")]
+    Lost {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The driver refuses what is asked of it.
+    #[error("{adapter} refuses work: {reason}; this is a bug of pktmine or of its driver, please report it")]
+    Refused {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// What it computes is wrong.
+    #[error("{adapter} computes wrongly, so nothing is mined with it: {reason}")]
+    Wrong {
+        /// The adapter's name.
+        adapter: String,
+        /// What was found out.
         reason: String,
     },
 }
