@@ -1,5 +1,7 @@
 // ChaCha20 (RFC 8439), one block at a time. The four rows of its state are vectors: a quarter round on all columns at
 // once reads like the paper, and compilers make scalars of it.
+//
+// The ten double rounds, `chacha20_rounds`, are in chacha20_straight.wgsl or chacha20_loop.wgsl.
 
 // 64 bytes of keystream.
 struct Keystream {
@@ -44,16 +46,6 @@ fn chacha20(key0: vec4<u32>, key1: vec4<u32>, counter_nonce: vec4<u32>) -> Keyst
         key1,
         counter_nonce,
     );
-    var v = initial;
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
-    v = chacha20_double_round(v);
+    let v = chacha20_rounds(initial);
     return Keystream(v.k0 + initial.k0, v.k1 + initial.k1, v.k2 + initial.k2, v.k3 + initial.k3);
 }
