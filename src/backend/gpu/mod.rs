@@ -20,6 +20,7 @@ mod host;
 mod pace;
 mod passes;
 mod plan;
+mod primitives;
 mod recovery;
 mod source;
 #[cfg(test)]
