@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::{Exit, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
-    backend::cpu,
+    backend::{self, cpu, gpu},
     local_pool,
-    miner::{self, Miner},
+    miner::{self, Miner, MinerError},
     pool,
     protocol::{PayTo, difficulty_shown},
     report::Format,
@@ -63,6 +63,15 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     backend: Backend,
 
+    /// GPUs that mine: indices and parts of names as `pktmine devices` lists them, separated by commas [default: all
+    /// graphics cards; what shares the processor only when named here]
+    #[arg(long, value_name = "LIST")]
+    device: Option<String>,
+
+    /// Rounds that each GPU takes at once [default: what suits it]
+    #[arg(long, value_name = "N")]
+    gpu_rounds: Option<NonZero<u32>>,
+
     /// CPU kernel: auto is the fastest that the processor can run
     #[arg(long, default_value = "auto", value_name = "KERNEL")]
     kernel: KernelChoice,
@@ -102,7 +111,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// Everything that this build can use
+    /// Graphics cards and processors
     #[default]
     Auto,
     /// The processors
@@ -180,8 +189,8 @@ impl ConfigFile {
 
 /// Runs the command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    if arguments.backend == Backend::Gpu {
-        anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
+    if arguments.backend == Backend::Cpu && (arguments.device.is_some() || arguments.gpu_rounds.is_some()) {
+        return Err(UsageError("--device and --gpu-rounds are for GPUs: leave --backend cpu away".into()).into());
     }
     let file = arguments.config.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default();
     let (mine_old, timeout) = (file.mine_old()?, file.timeout()?);
@@ -233,6 +242,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
         },
+        backends: match arguments.backend {
+            Backend::Auto => backend::Which::Auto,
+            Backend::Cpu => backend::Which::Cpu,
+            Backend::Gpu => backend::Which::Gpu,
+        },
+        gpu: gpu::Settings {
+            devices: arguments.device.map_or(gpu::Selection::Suitable, gpu::Selection::Named),
+            rounds: arguments.gpu_rounds,
+        },
         cpu: cpu::Settings {
             threads: arguments.threads.or(file.threads),
             team: arguments.team,
@@ -243,7 +261,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         interval: arguments.interval,
         format: Some(if arguments.json { Format::Json } else { Format::Text }),
     };
-    let miner = Miner::new(settings)?;
+    let miner = Miner::new(settings).map_err(|error| match error {
+        MinerError::Backend(backend::StartError::Gpu(gpu::StartError::Unknown(error))) => {
+            UsageError(format!("--device: {error}")).into()
+        }
+        error => anyhow::Error::from(error),
+    })?;
     let stopper = miner.stopper();
     let mut asked = 0;
     shutdown::on_signal(move || {

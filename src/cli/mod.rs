@@ -1,6 +1,7 @@
 //! What the user typed: the commands, their flags, and how a failure is told. No logic beyond that.
 
 mod ann;
+mod devices;
 mod pool;
 mod verify;
 
@@ -42,6 +43,8 @@ enum Command {
     Ann(ann::Arguments),
     /// Run a pool on this machine: a master and ann handlers, for tests, demonstrations and benchmarks
     Pool(pool::Arguments),
+    /// List what there is to mine with: GPUs and processors
+    Devices(devices::Arguments),
     /// Validate announcements
     Verify(verify::Arguments),
 }
@@ -86,6 +89,7 @@ pub fn run() -> ExitCode {
     let result = match arguments.command {
         Command::Ann(arguments) => ann::run(arguments),
         Command::Pool(arguments) => pool::run(arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match result {

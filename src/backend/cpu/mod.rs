@@ -23,6 +23,7 @@
 //! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
+mod about;
 pub(in crate::backend) mod choose;
 mod mine;
 mod team;
@@ -41,11 +42,11 @@ use std::{
 
 use kernels::{Announcement, Kernel};
 
+pub use self::{about::About, topology::CacheGroup};
 use self::{
     choose::CANDIDATES,
     mine::{Memory, Progress},
     team::Team,
-    topology::CacheGroup,
 };
 use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, self_test};
 use crate::values::{BackendId, Found, Round};

@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// A device cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum GpuError {
     /// The adapter lacks something.
     #[error("{adapter} cannot mine: its driver has no {missing}; a newer driver may have")]

@@ -15,6 +15,7 @@
 mod adapters;
 mod batch;
 mod context;
+mod device;
 mod driver;
 mod host;
 mod pace;
@@ -38,6 +39,8 @@ pub use self::{
     plan::{Limits, Plan},
 };
 use self::{
+    context::Options,
+    device::GpuOpener,
     driver::{Device, Driver, Message, Opener, ProgramOf},
     host::{CANDIDATES, Host},
 };
@@ -52,6 +55,77 @@ pub struct Settings {
     /// Rounds of a batch; `None`: what suits the device.
     pub rounds: Option<NonZero<u32>>,
 }
+
+/// The GPU backend cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The user means a device that is not there.
+    #[error(transparent)]
+    Unknown(#[from] UnknownDevice),
+    /// There is no device that is used of its own accord.
+    #[error("{}", nothing_suitable(others))]
+    Nothing {
+        /// Those that are used if the user says so.
+        others: Vec<String>,
+    },
+    /// None of the devices can be used; why has been said.
+    #[error("none of the {0} GPUs can be used; the log above says why")]
+    Failed(usize),
+    /// The system gives no more threads.
+    #[error("cannot start threads for {name}: {reason}")]
+    Threads {
+        /// The device.
+        name: String,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+fn nothing_suitable(others: &[String]) -> String {
+    if others.is_empty() {
+        return format!("there is no GPU to mine on: {NO_DEVICE}");
+    }
+    let others = others.join(", ");
+    format!("there is no graphics card to mine on; what shares the processor is used with --device only: {others}")
+}
+
+/// Opens the devices that the user means, all at the same time, and has each prove itself. Those that cannot be used are
+/// told in the log; the others are given the numbers from 0 on.
+///
+/// # Errors
+/// If there is none, or none that can be used.
+pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, StartError> {
+    let all: Vec<About> = list().into_iter().map(|adapter| adapter.about).collect();
+    let chosen = settings.devices.choose(&all.iter().collect::<Vec<_>>())?;
+    if chosen.is_empty() {
+        let others = all.iter().enumerate().map(|(index, about)| format!("{index} {}", about.name));
+        return Err(StartError::Nothing { others: others.collect() });
+    }
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut openings = Vec::new();
+    for index in &chosen {
+        let opener = GpuOpener::new(&all, *index, Options { int64: true }, settings.rounds);
+        let About { name: device, interface, driver, .. } = &all[*index];
+        let name = format!("gpu {index}");
+        let description = format!("{device} ({interface}, {driver})");
+        let failed = |reason: String| StartError::Threads { name: name.clone(), reason };
+        let host = Host::new((processors / chosen.len()).clamp(1, HOST_THREADS));
+        let host = host.map_err(|error| failed(error.to_string()))?;
+        let opening = Opening::begin(opener, name.clone(), description, host);
+        openings.push(opening.map_err(|error| failed(error.to_string()))?);
+    }
+    let mut backends: Vec<Box<dyn Backend>> = Vec::new();
+    for opening in openings {
+        match opening.opened() {
+            Ok(opened) => backends.push(Box::new(opening.start(opened, BackendId(backends.len()), sink.clone()))),
+            Err(error) => tracing::error!("{} is not used: {error}", opening.name),
+        }
+    }
+    if backends.is_empty() { Err(StartError::Failed(chosen.len())) } else { Ok(backends) }
+}
+
+/// Threads that make programs for a device, at most: two dozen tables a millisecond.
+const HOST_THREADS: usize = 8;
 
 /// Mines on one device.
 pub struct GpuBackend<P> {

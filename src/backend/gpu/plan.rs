@@ -87,7 +87,8 @@ impl Plan {
             Some(asked) => asked,
             None => slots.min(most),
         };
-        let states = states.min(fitting(STATE_BYTES));
+        // A state more than is needed: a message's last block may look past its end.
+        let states = states.min(fitting(STATE_BYTES) - 1);
         // A program in sixteen reads word 0 and needs five units instead of one.
         let units = (slots + slots / 4 + 4).min(fitting(UNIT_BYTES));
         Ok(Self { slots, places: PLACES, units, states, outputs: limit(states, 2.0), first })
