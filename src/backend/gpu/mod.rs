@@ -14,4 +14,5 @@
 
 mod context;
 mod passes;
+mod primitives;
 mod source;
