@@ -14,7 +14,6 @@ mod expand;
 mod interpreter;
 mod items;
 mod lanes;
-mod lower;
 mod ops;
 mod passes;
 mod poly1305;
