@@ -685,6 +685,68 @@ mod tests {
     }
 
     #[test]
+    fn the_first_round_makes_states_of_slices() {
+        // A header for each slot, (decipher, additional data, length): they end before the item does, with it, just
+        // behind it, in the middle of what lasts, at the state's end, and beyond, where they are cut.
+        let headers = [
+            [(0, 0, 32), (1, 7, 32)],
+            [(0, 7, 56), (1, 6, 57)],
+            [(0, 5, 59), (1, 1, 63)],
+            [(0, 2, 97), (1, 3, 100)],
+            [(0, 0, 125), (1, 7, 118)],
+            [(0, 4, 127), (1, 0, 126)],
+        ];
+        const STATES: usize = 90;
+        // Soft nonces 1000 to 1049 of slot 1, 7 to 46 of slot 0; a piece before them belongs to another chunk.
+        let slices = [[0, 0, 0, 200], [1, 1000, 0, 50], [0, 7, 50, 90]];
+        let origin = |state: u32| if state < 50 { [1, 1000 + state] } else { [0, 7 + state - 50] };
+
+        let mut random = fastrand::Rng::with_seed(9);
+        let mut rounds = RandomRounds::new(&mut random);
+        let mut variants = Vec::new();
+        for headers in headers {
+            for (slot, (decrypts, add, len)) in headers.into_iter().enumerate() {
+                let word = random.u32(..1 << 12) | decrypts << 12 | add << 13 | len << 17;
+                let at = slot * ROUND_LEN as usize + INITIAL_STATE * VECTOR;
+                rounds.rounds[at + 16..at + 20].copy_from_slice(&word.to_le_bytes());
+            }
+            variants.push(rounds.rounds.clone());
+        }
+
+        on_each_gpu(|gpu| {
+            let search = Search::new(gpu, config(2048)).expect("it compiles");
+            let (tables, slices) = (gpu.upload("tables", &rounds.tables), gpu.upload("slices", &slices));
+            let order = gpu.buffer("order", 4);
+            for variant in &variants {
+                let rounds = RandomRounds { rounds: variant.clone(), tables: rounds.tables.clone() };
+                let states = gpu.buffer("states", (STATES * State::LEN) as u64 + SLACK);
+                let tags = gpu.buffer("tags", (STATES * VECTOR) as u64);
+                let origins = gpu.buffer("origins", STATES as u64 * 8);
+                let there = gpu.upload("rounds", variant);
+                let buffers = [&there, &tables, &slices, &order, &states, &tags, &origins];
+                let first = &search.advance[0];
+                let group = first.bind(gpu, &buffers.map(|b| b.as_entire_buffer_binding()));
+                gpu.run(|pass| first.dispatch(pass, &group, &[STATES as u32, 1, 2], 2));
+
+                let tags = gpu.download::<[u8; 16]>(&tags);
+                let origins = gpu.download::<[u32; 2]>(&origins);
+                let rows = gpu.download::<u8>(&states);
+                for (state, row) in (0..STATES).zip(rows.chunks(State::LEN)) {
+                    let [slot, soft_nonce] = origin(state as u32);
+                    let initial = rounds.initial_state(slot);
+                    let mut expected = initial.clone();
+                    expected.set_number(soft_nonce.into());
+                    rounds.advance(&mut expected, slot);
+                    assert_eq!([origins[state][0] & 1, origins[state][1]], [slot, soft_nonce]);
+                    assert_eq!(tags[state], expected.0[16..32], "state {state}");
+                    let tail = if origins[state][0] >> 31 == 1 { &initial.0 } else { row };
+                    assert!(tail[TAIL..] == expected.0[TAIL..], "state {state}");
+                }
+            }
+        });
+    }
+
+    #[test]
     fn a_hash_has_to_be_strictly_below_its_rounds_target() {
         // The target is a state's hash itself, and the numbers next to it at each of its words.
         let mut random = fastrand::Rng::with_seed(8);
