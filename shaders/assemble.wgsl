@@ -1,5 +1,5 @@
-// Makes announcements of winners (spec §9): a workgroup for each, until none is left. In an output, the announcement is
-// followed by room for its hash, the slot, the soft nonce and the item.
+// Makes announcements of winners (spec §9): a workgroup for each, until none is left. In an output, the announcement
+// is followed by room for its hash, the slot, the soft nonce and the item.
 
 @group(0) @binding(0) var<storage, read> rounds: array<u32>;
 @group(0) @binding(1) var<storage, read> trees: array<u32>;

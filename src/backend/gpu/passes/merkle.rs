@@ -132,15 +132,14 @@ mod tests {
             assert_eq!(tree_bytes[root_offset(0) as usize..][..64], *tree.root());
         }
         on_each_gpu(|gpu| {
-            for workgroup in [WORKGROUP, 256] {
-                let merkle = Merkle::with_workgroup(gpu, workgroup).expect("it compiles");
-                let tables = gpu.upload("tables", &tables);
-                let trees = gpu.buffer("trees", trees_bytes(SLOTS));
-                let binding = merkle.bind(gpu, &tables, &trees);
-                gpu.run(|pass| merkle.encode(pass, &binding, 1..SLOTS));
-                let trees = gpu.download::<u8>(&trees);
-                assert!(trees == expected, "workgroups of {workgroup}");
-            }
+            let workgroup = if gpu.int64 { WORKGROUP } else { 256 };
+            let merkle = Merkle::with_workgroup(gpu, workgroup).expect("it compiles");
+            let tables = gpu.upload("tables", &tables);
+            let trees = gpu.buffer("trees", trees_bytes(SLOTS));
+            let binding = merkle.bind(gpu, &tables, &trees);
+            gpu.run(|pass| merkle.encode(pass, &binding, 1..SLOTS));
+            let trees = gpu.download::<u8>(&trees);
+            assert!(trees == expected, "workgroups of {workgroup}");
         });
     }
 }
