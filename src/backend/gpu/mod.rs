@@ -15,4 +15,5 @@
 mod context;
 mod passes;
 mod primitives;
+mod program;
 mod source;

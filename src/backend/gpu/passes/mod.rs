@@ -1,1 +1,4 @@
 //! The passes of a round on a device: each is a shader in `shaders/` and the host side that binds and runs it.
+
+mod execute;
+mod finish;
