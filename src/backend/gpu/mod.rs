@@ -22,6 +22,7 @@ mod pace;
 mod passes;
 mod plan;
 mod primitives;
+mod program;
 mod recovery;
 mod source;
 #[cfg(test)]
