@@ -138,7 +138,9 @@ pub fn start(
     if which != Which::Cpu {
         match gpu::start(gpu, sink) {
             Ok(gpus) => backends = gpus,
-            Err(error @ (gpu::StartError::Nothing { .. } | gpu::StartError::Failed(_))) if which == Which::Auto => {
+            Err(error @ (gpu::StartError::Nothing { .. } | gpu::StartError::Failed(_)))
+                if which == Which::Auto =>
+            {
                 tracing::info!("{error}; mining on the processors");
             }
             Err(error) => return Err(error.into()),

@@ -190,7 +190,9 @@ impl ConfigFile {
 /// Runs the command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     if arguments.backend == Backend::Cpu && (arguments.device.is_some() || arguments.gpu_rounds.is_some()) {
-        return Err(UsageError("--device and --gpu-rounds are for GPUs: leave --backend cpu away".into()).into());
+        return Err(
+            UsageError("--device and --gpu-rounds are for GPUs: leave --backend cpu away".into()).into()
+        );
     }
     let file = arguments.config.as_ref().map(ConfigFile::read).transpose()?.unwrap_or_default();
     let (mine_old, timeout) = (file.mine_old()?, file.timeout()?);

@@ -21,8 +21,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let gpus: Vec<gpu::About> = gpu::list().into_iter().map(|adapter| adapter.about).collect();
     let cpu = cpu::About::this_machine();
-    let text =
-        if arguments.json { format!("{}\n", object(&gpus, &cpu)) } else { table(&gpus, &cpu) };
+    let text = if arguments.json { format!("{}\n", object(&gpus, &cpu)) } else { table(&gpus, &cpu) };
     anstream::print!("{text}");
     Ok(Exit::Done)
 }
@@ -49,7 +48,10 @@ fn table(gpus: &[gpu::About], cpu: &cpu::About) -> String {
         };
         let (has, lacks) = (names(true), names(false));
         let lacks = if lacks.is_empty() { String::new() } else { format!("; lacks {}", lacks.join(", ")) };
-        lines.push(format!("     has {}{lacks}", if has.is_empty() { "nothing".into() } else { has.join(", ") }));
+        lines.push(format!(
+            "     has {}{lacks}",
+            if has.is_empty() { "nothing".into() } else { has.join(", ") }
+        ));
         lines.push(format!("     {}", usage(index, about)));
     }
     let plural = if cpu.processors == 1 { "" } else { "s" };
@@ -57,7 +59,11 @@ fn table(gpus: &[gpu::About], cpu: &cpu::About) -> String {
     lines.push(format!("     {}, {} processor{plural}", cpu.model, cpu.processors));
     lines.push(format!("     last-level cache: {}", caches(cpu)));
     let names: Vec<_> = cpu.kernels.iter().map(|kernel| kernel.name()).collect();
-    lines.push(format!("     kernels: {} (used){}", names[0], names[1..].iter().map(|n| format!(", {n}")).collect::<String>()));
+    lines.push(format!(
+        "     kernels: {} (used){}",
+        names[0],
+        names[1..].iter().map(|n| format!(", {n}")).collect::<String>()
+    ));
     lines.join("\n") + "\n"
 }
 

@@ -258,17 +258,16 @@ impl Shader {
 pub(super) mod testing {
     //! Devices for tests.
 
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::sync::{Mutex, PoisonError};
 
     use super::*;
 
     /// One after the other: software adapters use all processors by themselves.
     static TURN: Mutex<()> = Mutex::new(());
 
-    /// A device, and the right to use it.
+    /// A device.
     pub struct TestGpu {
         gpu: Gpu,
-        _turn: MutexGuard<'static, ()>,
     }
 
     impl std::ops::Deref for TestGpu {
@@ -284,16 +283,26 @@ pub(super) mod testing {
     /// # Panics
     /// If there is no adapter and the variable `PKTMINE_REQUIRE_GPU` is set. Without it, the test is skipped.
     pub fn on_each_gpu(test: impl Fn(&TestGpu)) {
+        on_each_adapter(|adapter, options| {
+            let gpu = Gpu::open(adapter, options).expect("the adapter opens");
+            assert!(!gpu.int64 || options.int64);
+            test(&TestGpu { gpu });
+        });
+    }
+
+    /// The same for tests that open their device themselves.
+    ///
+    /// # Panics
+    /// As [`on_each_gpu`].
+    pub fn on_each_adapter(test: impl Fn(&wgpu::Adapter, Options)) {
         for int64 in [true, false] {
-            let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(adapter) = first_adapter() else {
                 let required = std::env::var_os("PKTMINE_REQUIRE_GPU").is_some_and(|value| value != "0");
                 assert!(!required, "no Vulkan adapter: install one (Debian: mesa-vulkan-drivers)");
                 return;
             };
-            let gpu = Gpu::open(&adapter, Options { int64 }).expect("the adapter opens");
-            assert!(!gpu.int64 || int64);
-            test(&TestGpu { gpu, _turn: turn });
+            test(&adapter, Options { int64 });
         }
     }
 

@@ -60,7 +60,12 @@ pub struct GpuOpener {
 
 impl GpuOpener {
     /// For the device at `index` of `all`.
-    pub fn new(all: &[About], index: usize, options: Options, rounds: Option<std::num::NonZero<u32>>) -> Self {
+    pub fn new(
+        all: &[About],
+        index: usize,
+        options: Options,
+        rounds: Option<std::num::NonZero<u32>>,
+    ) -> Self {
         let about = all[index].clone();
         let twin = all[..index].iter().filter(|other| **other == about).count();
         let plan = Plan::new(about.limits, rounds);
@@ -209,7 +214,8 @@ impl GpuDevice {
         let validation = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let limits = gpu.device.limits();
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let scratch = (u64::from(plan.units) * SCRATCH_BYTES).min(most).max(passes.execute.min_scratch_bytes());
+        let scratch =
+            (u64::from(plan.units) * SCRATCH_BYTES).min(most).max(passes.execute.min_scratch_bytes());
         let work = WorkMemory {
             units: gpu.buffer("units", u64::from(plan.units) * size_of::<program::Unit>() as u64),
             executed: gpu.buffer("executed", u64::from(plan.units) * program::EXECUTED_BYTES),
@@ -279,7 +285,8 @@ impl GpuDevice {
         }
         let unit = |unit: &Unit| {
             let Unit { slot, first, count, copies } = *unit;
-            let template = place.templates[slot as usize].expect("a slot's program is uploaded before it is run");
+            let template =
+                place.templates[slot as usize].expect("a slot's program is uploaded before it is run");
             program::Unit { first, count, copies, ..template }
         };
         let mut units: Vec<program::Unit> = units.iter().map(unit).collect();
@@ -503,5 +510,64 @@ impl Stamps {
             mapped_at_creation: false,
         });
         Self { queries, resolved }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::{
+        adapters::Kind, context::testing::on_each_adapter, driver::prove, plan::Limits,
+    };
+
+    /// A plan as small as they come.
+    fn plan(slots: u32) -> Plan {
+        let limits = Limits { kind: Kind::Software, binding: 128 << 20, buffer: 1 << 31 };
+        Plan { slots, places: 1, units: 1, states: 1024, ..Plan::new(limits, None).expect("a plan") }
+    }
+
+    #[test]
+    fn a_round_of_difficulty_2_is_the_known_one_byte_by_byte() {
+        on_each_adapter(|adapter, options| {
+            // Without 64-bit integers in a tight place, so that slices are searched again.
+            let plan = if options.int64 { plan(1) } else { Plan { states: 300, outputs: 100, ..plan(1) } };
+            let mut device = GpuDevice::open(adapter, options, plan).expect("it opens");
+            let proved = prove(&mut device, plan, "this device");
+            assert!(proved.is_ok(), "{proved:?}");
+        });
+    }
+
+    #[test]
+    fn a_device_that_is_taken_away_is_told_as_lost() {
+        on_each_adapter(|adapter, options| {
+            if !options.int64 {
+                return;
+            }
+            let mut device = GpuDevice::open(adapter, options, plan(1)).expect("it opens");
+            let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                device.gpu.device.destroy();
+                let work = Work::Trees { slots: vec![0] };
+                device.submit(Submission { id: 0, place: 0, work })?;
+                (0..100).try_for_each(|_| device.wait(Duration::from_millis(50)).map(drop))
+            }));
+            // The library says so, or panics: both are an end that the driver takes for a loss.
+            assert!(!matches!(lost, Ok(Ok(()))), "nobody noticed");
+            assert!(matches!(lost, Err(_) | Ok(Err(GpuError::Lost { .. }))), "{lost:?}");
+        });
+    }
+
+    #[test]
+    fn work_that_the_driver_refuses_is_told() {
+        on_each_adapter(|adapter, options| {
+            if !options.int64 {
+                return;
+            }
+            let device = GpuDevice::open(adapter, options, plan(1)).expect("it opens");
+            assert!(device.check().is_ok());
+            device.gpu.buffer("too large", 1 << 60);
+            let error = device.check().expect_err("it is too large");
+            assert!(matches!(error, GpuError::Refused { .. }), "{error}");
+            assert!(device.check().is_ok(), "it is told once");
+        });
     }
 }

@@ -372,7 +372,7 @@ fn open_and_prove<O: Opener>(opener: &mut O, mut plan: Plan) -> Result<(O::Devic
 }
 
 /// Has every slot of a batch mine the known round, as everything else is mined.
-fn prove<D: Device>(device: &mut D, plan: Plan, name: &str) -> Result<(), GpuError> {
+pub fn prove<D: Device>(device: &mut D, plan: Plan, name: &str) -> Result<(), GpuError> {
     let wrong = |reason| GpuError::Wrong { adapter: name.to_owned(), reason };
     let known = KnownRound::new();
     let header = &known.header;

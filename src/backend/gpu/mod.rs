@@ -87,7 +87,9 @@ fn nothing_suitable(others: &[String]) -> String {
         return format!("there is no GPU to mine on: {NO_DEVICE}");
     }
     let others = others.join(", ");
-    format!("there is no graphics card to mine on; what shares the processor is used with --device only: {others}")
+    format!(
+        "there is no graphics card to mine on; what shares the processor is used with --device only: {others}"
+    )
 }
 
 /// Opens the devices that the user means, all at the same time, and has each prove itself. Those that cannot be used are
@@ -118,7 +120,9 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
     let mut backends: Vec<Box<dyn Backend>> = Vec::new();
     for opening in openings {
         match opening.opened() {
-            Ok(opened) => backends.push(Box::new(opening.start(opened, BackendId(backends.len()), sink.clone()))),
+            Ok(opened) => {
+                backends.push(Box::new(opening.start(opened, BackendId(backends.len()), sink.clone())))
+            }
             Err(error) => tracing::error!("{} is not used: {error}", opening.name),
         }
     }

@@ -16,7 +16,7 @@ const SHRINKING: f64 = 16.0;
 /// Kinds of work, each with its own unit of cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Making items; columns × the program's static cost.
+    /// Making items; what their program costs, some 5e7 a table.
     Items,
     /// Merkle trees; trees.
     Trees,

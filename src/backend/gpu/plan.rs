@@ -141,10 +141,10 @@ impl Size {
     fn of(kind: Kind) -> Self {
         match kind {
             // 128 programs are 229,376 lanes: an H200 has room for 270,336.
-            Kind::Discrete => Self { slots: 128, states: 1 << 18, first: [1e8, 16.0, 65536.0] },
-            Kind::Virtual | Kind::Other => Self { slots: 32, states: 1 << 16, first: [1e7, 4.0, 16384.0] },
-            Kind::Integrated => Self { slots: 16, states: 1 << 15, first: [1e7, 2.0, 4096.0] },
-            Kind::Software => Self { slots: 2, states: 1 << 11, first: [5e5, 1.0, 128.0] },
+            Kind::Discrete => Self { slots: 128, states: 1 << 18, first: [1e9, 16.0, 65536.0] },
+            Kind::Virtual | Kind::Other => Self { slots: 32, states: 1 << 16, first: [1e8, 4.0, 16384.0] },
+            Kind::Integrated => Self { slots: 16, states: 1 << 15, first: [1e8, 2.0, 4096.0] },
+            Kind::Software => Self { slots: 2, states: 1 << 11, first: [2e6, 1.0, 128.0] },
         }
     }
 }
