@@ -5,10 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -159,9 +156,12 @@ struct Pending {
     submitted: Instant,
     /// How much is read back.
     bytes: u64,
-    mapped: Arc<AtomicBool>,
+    mapped: Mapped,
     what: PendingWork,
 }
+
+/// Whether what was read back can be looked at; `None`: not yet.
+type Mapped = Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>;
 
 enum PendingWork {
     Items,
@@ -267,6 +267,10 @@ impl GpuDevice {
         }
     }
 
+    fn lost(&self, reason: &dyn std::error::Error) -> GpuError {
+        GpuError::Lost { adapter: self.gpu.device.adapter_info().name, reason: reason.to_string() }
+    }
+
     /// Makes items: programs up, then execute and finish, chunk by chunk.
     fn encode_items(
         &mut self,
@@ -330,10 +334,7 @@ impl GpuDevice {
         let Flight { back, stamps, .. } = &self.flights[pending.flight];
         let mut elapsed = pending.submitted.elapsed();
         let outcome = {
-            let view = back.get_mapped_range(..pending.bytes).map_err(|error| GpuError::Lost {
-                adapter: self.gpu.device.adapter_info().name,
-                reason: error.to_string(),
-            })?;
+            let view = back.get_mapped_range(..pending.bytes).map_err(|error| self.lost(&error))?;
             let head: [u64; 2] = bytemuck::pod_read_unaligned(&view[..COUNTS_AT as usize]);
             if stamps.is_some() && head[1] > head[0] {
                 let period = f64::from(self.gpu.queue.get_timestamp_period());
@@ -420,12 +421,9 @@ impl Device for GpuDevice {
             }
         }
         let index = self.gpu.queue.submit([encoder.finish()]);
-        let mapped = Arc::new(AtomicBool::new(false));
-        let is_mapped = mapped.clone();
-        back.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
-            // Where it cannot be mapped the device is lost, which is told elsewhere.
-            is_mapped.store(result.is_ok(), Ordering::Release);
-        });
+        let mapped = Mapped::default();
+        let tell = mapped.clone();
+        back.map_async(wgpu::MapMode::Read, ..bytes, move |result| *lock(&tell) = Some(result));
         let submitted = Instant::now();
         self.pending.push_back(Pending { id, index, flight, submitted, bytes, mapped, what });
         self.check()
@@ -437,12 +435,14 @@ impl Device for GpuDevice {
         let answer = self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(timeout) });
         self.check()?;
         match answer {
-            Ok(_) if oldest.mapped.load(Ordering::Acquire) => {}
-            Ok(_) | Err(wgpu::PollError::Timeout) => return Ok(None),
-            Err(error) => {
-                let adapter = self.gpu.device.adapter_info().name;
-                return Err(GpuError::Refused { adapter, reason: error.to_string() });
-            }
+            Ok(_) => match &*lock(&oldest.mapped) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(self.lost(error)),
+                None => return Ok(None),
+            },
+            Err(wgpu::PollError::Timeout) => return Ok(None),
+            // A device that is lost takes work in silence, and knows nothing of it afterwards.
+            Err(error) => return Err(self.lost(&error)),
         }
         let pending = self.pending.pop_front().expect("it was there a moment ago");
         let finished = self.read(&pending)?;
