@@ -2,11 +2,12 @@
 //!
 //! # Teams
 //!
-//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash (the first of four is the same for all). One round per thread is simplest and wastes
-//! nothing, and is what happens as long as the tables of all threads fit into their last-level cache. On a processor
-//! with eight cores and 32 MiB they do not: most reads would go to memory. There the threads of a cache are one team, which has
-//! only as many rounds in work as fit, two at least: members who find nothing to do in one round (the last chunks of a pass,
-//! the top of the tree) go on with the other, so that a round's tables are made while the one before is searched.
+//! The search reads 8 MiB of table 2 at random, three items of 1 KiB a hash (the first of four is the same for all).
+//! One round per thread is simplest and wastes nothing, and is what happens as long as the tables of all threads fit
+//! into their last-level cache. On a processor with eight cores and 32 MiB they do not: most reads would go to memory.
+//! There the threads of a cache are one team, which has only as many rounds in work as fit, two at least: members who
+//! find nothing to do in one round (the last chunks of a pass, the top of the tree) go on with the other, so that a
+//! round's tables are made while the one before is searched.
 //!
 //! | processors | last-level caches | teams | rounds in work | tables per cache |
 //! |---|---|---|---|---|
@@ -18,16 +19,17 @@
 //! A table has 28 chunks of columns, which eight members do in four turns, the last of them half empty; the other round
 //! fills the gap. Rounds wait in one queue, of which the driver that is free first takes the oldest.
 //!
-//! Memory: 9 MiB per round in work (table and tree; 4 MiB more at difficulties where table 2 is made on demand), and what a kernel needs per thread, less than 2 MiB.
+//! Memory: 9 MiB per round in work (table and tree; 2 MiB of states more at difficulties where table 2 is made on
+//! demand), and what a kernel needs per thread, less than 2 MiB.
 //!
 //! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
 mod about;
-pub(in crate::backend) mod choose;
 mod mine;
 mod team;
 mod topology;
+mod tuning;
 
 use std::{
     collections::VecDeque,
@@ -44,11 +46,10 @@ use kernels::{Announcement, Kernel};
 
 pub use self::{about::About, topology::CacheGroup};
 use self::{
-    choose::CANDIDATES,
     mine::{Memory, Progress},
     team::Team,
 };
-use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, self_test};
+use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, choose::CANDIDATES, self_test};
 use crate::values::{BackendId, Found, Round};
 
 /// What the user can say of the CPU backend.
@@ -263,6 +264,7 @@ impl Backend for CpuBackend {
             hashes: self.shared.progress.hashes.load(Ordering::Relaxed),
             items: self.shared.progress.items.load(Ordering::Relaxed),
             rounds: self.shared.rounds.load(Ordering::Relaxed),
+            steps: self.shared.progress.steps(),
         }
     }
 }
@@ -354,6 +356,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        backend::Step,
         protocol::BlockHash,
         values::{HardNonces, Job},
     };
@@ -428,6 +431,7 @@ mod tests {
 
     #[test]
     fn rounds_end_with_valid_announcements_that_the_backend_has_counted() {
+        let begun = Instant::now();
         let (mut backend, events) = backend(2);
         backend.start(vec![round(0, 2), round(1, 2)]);
         let (mut ended, mut found, mut last_total) = (0, Vec::new(), 0);
@@ -446,6 +450,11 @@ mod tests {
         let counters = backend.counters();
         assert_eq!((counters.found, counters.rounds), (last_total, 2));
         assert_eq!(counters.hashes, 2 * 1024);
+        for step in Step::ALL {
+            assert!(counters.steps[step] > Duration::ZERO, "no time for {}", step.name());
+        }
+        // Two drivers and two members; what they were not at work is not counted.
+        assert!(counters.steps.total() <= 4 * begun.elapsed(), "{:?}", counters.steps);
         assert!((2 * 8192..4 * 8192).contains(&counters.items), "table 2 is made on demand");
         assert!((800..1300).contains(&found.len()), "{} announcements in two rounds", found.len());
         let mut validator = Validator::new();
@@ -457,18 +466,40 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_rounds_end_within_a_tenth_of_a_second_and_all_end() {
+    fn cancelled_rounds_all_end() {
         let (mut backend, events) = backend(2);
         backend.start((0..5).map(|id| round(id, 1 << 30)).collect());
         std::thread::sleep(Duration::from_millis(300));
         backend.cancel(&[0, 1, 2, 3, 4, 99], Reach::Waiting);
         let waiting: HashSet<_> = (0..3).map(|_| ended(&events)).collect();
         assert_eq!(waiting, HashSet::from([2, 3, 4]), "those at work go on");
-        let asked = Instant::now();
         backend.cancel(&[0, 1], Reach::Running);
         let running: HashSet<_> = (0..2).map(|_| ended(&events)).collect();
         assert_eq!(running, HashSet::from([0, 1]));
-        assert!(asked.elapsed() < Duration::from_millis(100), "took {:?}", asked.elapsed());
+    }
+
+    /// In all steps of a round. Other processes take their share of the time, so a step's quickest try counts.
+    #[test]
+    fn a_new_job_stops_all_work_within_20_ms() {
+        let (mut backend, events) = backend(2);
+        let mut ids = 0..;
+        for wait in [0, 5, 10, 15, 25, 40, 80] {
+            let mut quickest = Duration::MAX;
+            for _ in 0..10 {
+                let rounds: Vec<u64> = ids.by_ref().take(3).collect();
+                backend.start(rounds.iter().map(|id| round(*id, 1 << 30)).collect());
+                std::thread::sleep(Duration::from_millis(wait));
+                let asked = Instant::now();
+                backend.cancel(&rounds, Reach::Running);
+                let all: HashSet<_> = rounds.iter().map(|_| ended(&events)).collect();
+                quickest = quickest.min(asked.elapsed());
+                assert_eq!(all, rounds.into_iter().collect());
+                if quickest < Duration::from_millis(20) {
+                    break;
+                }
+            }
+            assert!(quickest < Duration::from_millis(20), "{quickest:?} after {wait} ms");
+        }
     }
 
     #[test]

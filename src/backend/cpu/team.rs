@@ -9,9 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use kernels::{Kernel, Passes};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use super::tuning::Tuning;
+
 /// Threads that share rounds.
 pub struct Team {
     threads: ThreadPool,
+    /// What its kernel asks for.
+    pub tuning: Tuning,
     /// Each member's kernel with its scratch memory.
     passes: Vec<Mutex<Box<dyn Passes>>>,
 }
@@ -38,7 +42,7 @@ impl Team {
             })
             .build()?;
         let passes = (0..members).map(|_| Mutex::new(kernel.passes())).collect();
-        Ok(Self { threads, passes })
+        Ok(Self { threads, tuning: Tuning::of(kernel), passes })
     }
 
     /// Does chunks of work on all members and waits for them, on a thread that is no member. A member that finds no chunk

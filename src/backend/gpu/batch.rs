@@ -33,7 +33,7 @@ use super::{
     plan::Plan,
 };
 use crate::{
-    backend::{Counters, Reach},
+    backend::{Counters, Reach, Step},
     values::{BackendId, Found, Job, Round},
 };
 
@@ -309,9 +309,17 @@ struct InFlight {
 }
 
 enum InFlightWork {
-    Items { slots: Vec<u32>, items: u64 },
+    Items {
+        slots: Vec<u32>,
+        items: u64,
+        /// How much of it is for table 1.
+        first_share: f64,
+    },
     Trees(Vec<u32>),
-    Search { slices: Vec<Slice>, limit: u32 },
+    Search {
+        slices: Vec<Slice>,
+        limit: u32,
+    },
 }
 
 impl<P: TableCost> Batches<P> {
@@ -370,8 +378,10 @@ impl<P: TableCost> Batches<P> {
         self.tidy(effects)
     }
 
-    /// Takes the choices for a batch's rounds; `None` for a round that cannot be mined.
-    pub fn chosen(&mut self, batch: u64, choices: Vec<Option<Chosen<P>>>) -> Vec<Effect> {
+    /// Takes the choices for a batch's rounds, which took the host's threads so long; `None` for a round that cannot be
+    /// mined.
+    pub fn chosen(&mut self, batch: u64, choices: Vec<Option<Chosen<P>>>, spent: Duration) -> Vec<Effect> {
+        self.counters.steps[Step::Choice] += spent;
         let mut effects = Vec::new();
         if let Some(batch) = self.batches.iter_mut().find(|b| b.id == batch) {
             for ((number, slot), choice) in (0..).zip(&mut batch.slots).zip(choices) {
@@ -437,15 +447,19 @@ impl<P: TableCost> Batches<P> {
             self.batches.iter_mut().find(|b| b.id == batch).expect("batches outlive their submissions");
         let mut effects = Vec::new();
         match (what, outcome) {
-            (InFlightWork::Items { slots, items }, Outcome::Items) => {
+            (InFlightWork::Items { slots, items, first_share }, Outcome::Items) => {
                 self.pace.finished(Kind::Items, cost, elapsed);
                 self.counters.items += items;
+                let first = elapsed.mul_f64(first_share.clamp(0.0, 1.0));
+                self.counters.steps[Step::Table1] += first;
+                self.counters.steps[Step::Table2] += elapsed.saturating_sub(first);
                 for slot in slots {
                     batch.slots[slot as usize].in_flight -= 1;
                 }
             }
             (InFlightWork::Trees(slots), Outcome::Roots(roots)) if slots.len() == roots.len() => {
                 self.pace.finished(Kind::Trees, cost, elapsed);
+                self.counters.steps[Step::Tree] += elapsed;
                 let rooted = slots.into_iter().zip(roots).filter_map(|(slot, root)| batch.rooted(slot, root));
                 let roots: Vec<_> = rooted.collect();
                 if !roots.is_empty() {
@@ -461,6 +475,7 @@ impl<P: TableCost> Batches<P> {
                     return Err(nonsense(format!("{count} announcements of {hashes} hashes")));
                 }
                 self.pace.finished(Kind::Search, cost, elapsed);
+                self.counters.steps[Step::Search] += elapsed;
                 for slice in &slices {
                     batch.slots[slice.slot as usize].in_flight -= 1;
                 }
@@ -570,9 +585,9 @@ impl<P: TableCost> Batch<P> {
 
     fn next_items(&mut self, plan: &Plan, budget: f64) -> Option<(Work<P>, InFlightWork, f64)> {
         let (mut uploads, mut taken, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-        let mut cost = 0.0;
+        let (mut cost, mut first_cost) = (0.0, 0.0);
         'slots: for (number, slot) in (0..).zip(&mut self.slots).filter(|(_, slot)| !slot.cancelled) {
-            let Stage::Items { program, uploaded, units, .. } = &mut slot.stage else { continue };
+            let Stage::Items { table, program, uploaded, units } = &mut slot.stage else { continue };
             while let Some(unit) = units.front_mut() {
                 let column = column_cost(&**program);
                 let room = ((budget - cost) / column) as u32 / COLUMNS * COLUMNS;
@@ -588,6 +603,9 @@ impl<P: TableCost> Batch<P> {
                 slots.push(number);
                 slot.in_flight += 1;
                 cost += column * f64::from(count);
+                if matches!(table, Table::First(..)) {
+                    first_cost += column * f64::from(count);
+                }
                 if count < unit.count {
                     (unit.first, unit.count) = (unit.first + count, unit.count - count);
                 } else {
@@ -601,7 +619,11 @@ impl<P: TableCost> Batch<P> {
         }
         let items = taken.iter().map(|unit| u64::from(unit.items())).sum();
         let some = !taken.is_empty();
-        some.then_some((Work::Items { uploads, units: taken }, InFlightWork::Items { slots, items }, cost))
+        some.then_some((
+            Work::Items { uploads, units: taken },
+            InFlightWork::Items { slots, items, first_share: first_cost / cost },
+            cost,
+        ))
     }
 
     fn next_trees(&mut self, budget: f64) -> Option<(Work<P>, InFlightWork, f64)> {
@@ -1040,7 +1062,7 @@ mod tests {
                         Some(Chosen { header, ann_hash0: [1; 64], program })
                     });
                     let choices = choices.collect();
-                    self.batches.chosen(batch, choices)
+                    self.batches.chosen(batch, choices, Duration::from_millis(1))
                 }
                 Effect::Program { batch, roots } => {
                     let seconds = roots.into_iter().map(|rooted| {
@@ -1183,6 +1205,7 @@ mod tests {
         assert_eq!((counters.rounds, counters.items, counters.hashes), (2, 4 * 8192, 2048));
         assert_eq!(counters.found, found);
         assert!(found > 100);
+        assert!(Step::ALL.iter().all(|step| !counters.steps[*step].is_zero()), "{:?}", counters.steps);
     }
 
     #[test]
@@ -1201,7 +1224,8 @@ mod tests {
                 ann_hash0: [0; 64],
                 program: program(round.id),
             };
-            let effects = world.batches.chosen(batch, rounds.iter().map(|r| Some(chosen(r))).collect());
+            let choices = rounds.iter().map(|r| Some(chosen(r))).collect();
+            let effects = world.batches.chosen(batch, choices, Duration::ZERO);
             world.carry_out(effects);
         }
         let mut places = Vec::new();
@@ -1225,7 +1249,8 @@ mod tests {
             let effects = batches.start(vec![round]);
             assert!(matches!(effects[..], [Effect::Choose { hurry: true, .. }]));
             let program = Program { round: 1, table: 1, cost: 1, reads_word0: false };
-            batches.chosen(0, vec![Some(Chosen { header: job(1).header(1), ann_hash0: [0; 64], program })]);
+            let header = job(1).header(1);
+            batches.chosen(0, vec![Some(Chosen { header, ann_hash0: [0; 64], program })], Duration::ZERO);
             let id = batches.next().expect("items to make").id;
             (batches, id)
         };

@@ -82,7 +82,7 @@ pub enum Message<P> {
     /// End these early.
     Cancel(Vec<u64>, Reach),
     /// The host has chosen. Answers from before a device was lost are those of another `life`.
-    Chosen { life: u32, batch: u64, choices: Vec<Option<Chosen<P>>> },
+    Chosen { life: u32, batch: u64, choices: Vec<Option<Chosen<P>>>, spent: Duration },
     /// The host has made programs.
     Programs { life: u32, batch: u64, programs: Vec<(u32, Option<Second<P>>)> },
     /// End.
@@ -287,8 +287,8 @@ impl<O: Opener> Driver<O> {
         let effects = match message {
             Message::Start(rounds) => self.batches.start(rounds),
             Message::Cancel(rounds, reach) => self.batches.cancel(&rounds, reach),
-            Message::Chosen { life, batch, choices } if life == self.life => {
-                self.batches.chosen(batch, choices)
+            Message::Chosen { life, batch, choices, spent } if life == self.life => {
+                self.batches.chosen(batch, choices, spent)
             }
             Message::Programs { life, batch, programs } if life == self.life => {
                 self.batches.programs(batch, programs)
@@ -311,8 +311,8 @@ impl<O: Opener> Driver<O> {
             match effect {
                 Effect::Choose { batch, rounds, hurry } => {
                     // The thread is gone only when nobody wants the answer any more.
-                    self.host.choose(rounds, hurry, O::Device::lower, move |choices| {
-                        let _ = sender.send(Message::Chosen { life, batch, choices });
+                    self.host.choose(rounds, hurry, O::Device::lower, move |choices, spent| {
+                        let _ = sender.send(Message::Chosen { life, batch, choices, spent });
                     });
                 }
                 Effect::Program { batch, roots } => {
@@ -418,7 +418,7 @@ pub fn mine<D: Device>(
             match effect {
                 Effect::Choose { batch, rounds, .. } => {
                     let choices = rounds.iter().map(|round| host::choose(round, D::lower)).collect();
-                    next.extend(batches.chosen(batch, choices));
+                    next.extend(batches.chosen(batch, choices, Duration::ZERO));
                 }
                 Effect::Program { batch, roots } => {
                     let programs = roots.iter().map(|rooted| (rooted.slot, host::second(rooted, D::lower)));

@@ -16,7 +16,7 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, prelude::*};
 
 use super::batch::{Chosen, Rooted, Second};
 use crate::{
-    backend::cpu::choose,
+    backend::choose::{Choice, Choices},
     values::{HardNonces, Round},
 };
 
@@ -25,6 +25,10 @@ const HURRY: u32 = 4;
 
 /// Hard nonces that a round is given, and that are looked at when there is plenty of time.
 pub const CANDIDATES: u32 = 64;
+
+/// The first program that costs no more than this is taken, see [`Choices`]. One in a hundred costs less; of those that are
+/// looked at, the cheapest is taken then.
+const PRICE: u64 = 2000;
 
 /// The part of a processor's time that choosing may take, per device.
 const SHARE: f64 = 0.5;
@@ -58,13 +62,13 @@ impl Host {
         Ok(Self { threads: Arc::new(threads), looks: Arc::new(looks) })
     }
 
-    /// Chooses for each round, in parallel, and hands the choices on.
+    /// Chooses for each round, in parallel, and hands the choices on, with the time that all threads spent on them.
     pub fn choose<P: Send + 'static>(
         &self,
         rounds: Vec<Round>,
         hurry: bool,
         lower: fn(&TableProgram) -> Result<P, String>,
-        done: impl FnOnce(Vec<Option<Chosen<P>>>) + Send + 'static,
+        done: impl FnOnce(Vec<Option<Chosen<P>>>, Duration) + Send + 'static,
     ) {
         let looks = self.looks.clone();
         self.threads.spawn(move || {
@@ -80,10 +84,11 @@ impl Host {
                 choice
             };
             let choices = rounds.par_iter().map(choose_one).collect();
+            let spent = Duration::from_micros(spent.into_inner());
             if !hurry {
-                looks.took(Duration::from_micros(spent.into_inner()));
+                looks.took(spent);
             }
-            done(choices);
+            done(choices, spent);
         });
     }
 
@@ -122,14 +127,13 @@ fn next_count(count: u32, spent: Duration, since: Duration) -> u32 {
 
 /// Chooses a hard nonce among a round's and makes table 1's program for a device; `None` if none can be mined.
 pub fn choose<P>(round: &Round, lower: fn(&TableProgram) -> Result<P, String>) -> Option<Chosen<P>> {
-    let choice = choose::choose(round)?;
-    match lower(&choice.table1) {
-        Ok(program) => Some(Chosen { header: choice.header, ann_hash0: choice.ann_hash0, program }),
+    Choices::new(round, PRICE).find_map(|Choice { header, ann_hash0, table1 }| match lower(&table1) {
+        Ok(program) => Some(Chosen { header, ann_hash0, program }),
         Err(reason) => {
             tracing::debug!("round {}: {reason}", round.id);
             None
         }
-    }
+    })
 }
 
 /// Makes what a round's search starts from; `None` if it cannot be mined.
