@@ -98,7 +98,7 @@ impl Finish {
 mod tests {
     use bytemuck::cast_slice;
     use kernels::portable::State;
-    use kernels::primitives::b64;
+    use kernels::primitives::{b64, expand};
     use kernels::{Item, Kernel, Table, TableProgram};
 
     use super::super::execute::{Execute, ExecuteBuffers, ExecuteConfig};
@@ -197,6 +197,56 @@ mod tests {
                         i / TABLE_ITEMS
                     );
                 }
+            }
+        });
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        crypt: Vec<Vector>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        #[serde(with = "hex")]
+        state_expand_seed: [u8; 32],
+        byte17: u8,
+        #[serde(with = "hex")]
+        first64: [u8; 64],
+    }
+
+    #[test]
+    fn states_of_the_vectors_become_their_items() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/crypt.json");
+        let text = std::fs::read_to_string(path).expect("the vectors are there");
+        let vectors: Vectors = serde_json::from_str(&text).expect("vectors");
+        let states: Vec<State> = (0..)
+            .zip(&vectors.crypt)
+            .map(|(number, vector): (u32, _)| {
+                let mut state = State([0; State::LEN]);
+                expand(&vector.state_expand_seed, 0, &mut state.0);
+                state.0[17] = vector.byte17;
+                // The pass adds the number.
+                let word0 = u32::from_le_bytes(*state.0.first_chunk().expect("a word"));
+                state.0[..4].copy_from_slice(&word0.wrapping_sub(number).to_le_bytes());
+                state
+            })
+            .collect();
+        let units = [unit(0, 0, states.len() as u32, 1)];
+        let mut executed = vec![0; EXECUTED_BYTES as usize];
+        for (place, state) in executed.chunks_mut(State::LEN).zip(&states) {
+            place.copy_from_slice(&state.0);
+        }
+        on_each_gpu(|gpu| {
+            let pass = Finish::new(gpu, FinishConfig::default()).expect("it compiles");
+            let (units, executed) = (gpu.upload("units", &units), gpu.upload("executed", &executed));
+            let tables = gpu.buffer("tables", TABLE_BYTES as u64);
+            let whole = wgpu::Buffer::as_entire_buffer_binding;
+            let group = pass.bind(gpu, whole(&units), whole(&executed), whole(&tables));
+            gpu.run(|compute| pass.encode(compute, &group, 0..1));
+            let items = gpu.download::<[u8; Item::LEN]>(&tables);
+            for (number, (vector, item)) in vectors.crypt.iter().zip(items).enumerate() {
+                assert!(item.starts_with(&vector.first64), "vector {number}");
             }
         });
     }
