@@ -485,7 +485,7 @@ mod tests {
         let mut ids = 0..;
         for wait in [0, 5, 10, 15, 25, 40, 80] {
             let mut quickest = Duration::MAX;
-            for _ in 0..10 {
+            for _ in 0..40 {
                 let rounds: Vec<u64> = ids.by_ref().take(3).collect();
                 backend.start(rounds.iter().map(|id| round(*id, 1 << 30)).collect());
                 std::thread::sleep(Duration::from_millis(wait));
