@@ -72,6 +72,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     gpu_rounds: Option<NonZero<u32>>,
 
+    /// Settings of GPU passes that change nothing but their speed, for measuring: KEY=VALUE, separated by commas
+    #[arg(long, value_name = "SETTINGS", hide = true)]
+    gpu_tuning: Option<gpu::Tuning>,
+
     /// CPU kernel: auto is the fastest that the processor can run
     #[arg(long, default_value = "auto", value_name = "KERNEL")]
     kernel: KernelChoice,
@@ -252,6 +256,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         gpu: gpu::Settings {
             devices: arguments.device.map_or(gpu::Selection::Suitable, gpu::Selection::Named),
             rounds: arguments.gpu_rounds,
+            tuning: arguments.gpu_tuning.unwrap_or_default(),
         },
         cpu: cpu::Settings {
             threads: arguments.threads.or(file.threads),

@@ -8,12 +8,12 @@ use crate::primitives::{expand, expand_starts};
 /// What the first budget of a program is.
 const BUDGET: u32 = 20_000;
 
-/// The program buffer of `seed` and the number of its words that are instructions; `None` as soon as it is clear that
-/// [`Program::table_cost`](super::Program::table_cost) is going to be above `price`.
-pub(super) fn generate(
-    seed: &Hash32,
-    price: u64,
-) -> Result<Option<(Box<[u32; BUFFER_WORDS]>, usize)>, InvalidProgram> {
+/// A program buffer, and how many of its words are instructions.
+type Generated = (Box<[u32; BUFFER_WORDS]>, usize);
+
+/// `RANDGEN(seed)`; `None` as soon as it is clear that [`Program::table_cost`](super::Program::table_cost) is going to be
+/// above `price`.
+pub(super) fn generate(seed: &Hash32, price: u64) -> Result<Option<Generated>, InvalidProgram> {
     let mut generator = Generator::new(seed, price);
     generator.add_loop(BUDGET);
     if generator.is_too_dear() {

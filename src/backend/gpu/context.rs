@@ -21,6 +21,8 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     /// Whether shaders use 64-bit integers.
     pub int64: bool,
+    /// Whether shaders go without checks.
+    unchecked: bool,
 }
 
 /// What of an adapter is used; the rest is needed, or not.
@@ -28,6 +30,8 @@ pub struct Gpu {
 pub struct Options {
     /// Use 64-bit integers in shaders, where there are any.
     pub int64: bool,
+    /// Leave out of shaders the checks that indices are within bounds and loops come to an end.
+    pub unchecked: bool,
 }
 
 /// A device cannot be used.
@@ -126,7 +130,8 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| GpuError::Open { adapter: name, reason: error.to_string() })?;
-        Ok(Self { device, queue, int64: features.contains(wgpu::Features::SHADER_INT64) })
+        let int64 = features.contains(wgpu::Features::SHADER_INT64);
+        Ok(Self { device, queue, int64, unchecked: options.unchecked })
     }
 
     /// Builds a shader. `parts` are put together in order, behind one `const` line for each of `constants`; the entry
@@ -144,10 +149,7 @@ impl Gpu {
         let text = source::compose(parts, constants, self.int64);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(name),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
-        });
+        let module = self.module(name, text);
         let entries: Vec<_> = bindings.iter().zip(0..).map(|(access, at)| access.entry(at)).collect();
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(name),
@@ -175,6 +177,20 @@ impl Gpu {
             return Err(GpuError::Shader { shader: name, adapter, reason: error.to_string() });
         }
         Ok(Shader { name, layout, pipeline })
+    }
+
+    fn module(&self, name: &'static str, text: String) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(text.into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
+        if !self.unchecked {
+            return self.device.create_shader_module(descriptor);
+        }
+        #[allow(unsafe_code, reason = "the library leaves checks out for trusted shaders only")]
+        // SAFETY: all shaders are this program's own. Their indices are made by the host from sizes of the buffers that
+        // they are bound to, or masked to the size of a table; every loop has a bound that the host has checked.
+        unsafe {
+            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        }
     }
 
     /// A storage buffer that is copied to and from.
@@ -302,7 +318,7 @@ pub(super) mod testing {
                 assert!(!required, "no Vulkan adapter: install one (Debian: mesa-vulkan-drivers)");
                 return;
             };
-            test(&adapter, Options { int64 });
+            test(&adapter, Options { int64, unchecked: false });
         }
     }
 

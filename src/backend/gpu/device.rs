@@ -12,18 +12,20 @@ use std::{
 use kernels::{Announcement, Hash64, TableProgram};
 
 use super::{
+    Settings,
     adapters::{self, About},
     batch::{Finished, IN_FLIGHT, Outcome, Row, SearchInput, Slice, Submission, TableCost, Unit, Work},
-    context::{Gpu, GpuError, Options},
+    context::{Gpu, GpuError},
     driver::{Device, Opener},
     passes::{
-        execute::{Execute, ExecuteBuffers, ExecuteConfig},
-        finish::{Finish, FinishConfig},
+        execute::{Execute, ExecuteBuffers},
+        finish::Finish,
         merkle::{self, Merkle, MerkleBinding},
-        search::{self, Harvest, Output, Search, SearchBinding, SearchConfig, SearchStates, SearchTuning},
+        search::{self, Harvest, Output, Search, SearchBinding, SearchConfig, SearchStates},
     },
     plan::Plan,
     program::{self, DeviceProgram},
+    tuning::{Config, Tuning},
 };
 
 /// Scratch memory that a unit takes, with some to spare: two thirds of all programs need less.
@@ -51,23 +53,21 @@ pub struct GpuOpener {
     about: About,
     /// Which of those that look the same it is.
     twin: usize,
-    options: Options,
+    tuning: Tuning,
     plan: Result<Plan, GpuError>,
 }
 
 impl GpuOpener {
     /// For the device at `index` of `all`.
-    pub fn new(
-        all: &[About],
-        index: usize,
-        options: Options,
-        rounds: Option<std::num::NonZero<u32>>,
-    ) -> Self {
+    pub fn new(all: &[About], index: usize, settings: &Settings) -> Self {
         let about = all[index].clone();
         let twin = all[..index].iter().filter(|other| **other == about).count();
-        let plan = Plan::new(about.limits, rounds);
+        let plan = Plan::new(about.limits, settings.rounds);
+        let plan = plan.map(|plan| {
+            settings.tuning.states().map_or(plan, |states| plan.with_states(states, about.limits))
+        });
         let plan = plan.map_err(|reason| GpuError::Plan { adapter: about.name.clone(), reason });
-        Self { about, twin, options, plan }
+        Self { about, twin, tuning: settings.tuning.clone(), plan }
     }
 }
 
@@ -89,7 +89,8 @@ impl Opener for GpuOpener {
             adapter: self.about.name.clone(),
             reason: "its driver does not show it any more".into(),
         })?;
-        GpuDevice::open(&adapter.handle, self.options, plan)
+        let config = self.tuning.config(&adapter.handle.limits());
+        GpuDevice::open(&adapter.handle, &config, plan)
     }
 }
 
@@ -185,8 +186,8 @@ impl GpuDevice {
     ///
     /// # Errors
     /// If the driver refuses, a shader does not compile, or memory is not enough.
-    pub fn open(adapter: &wgpu::Adapter, options: Options, plan: Plan) -> Result<Self, GpuError> {
-        let gpu = Gpu::open(adapter, options)?;
+    pub fn open(adapter: &wgpu::Adapter, config: &Config, plan: Plan) -> Result<Self, GpuError> {
+        let gpu = Gpu::open(adapter, config.options)?;
         let trouble = Arc::new(Trouble::default());
         let (errors, losses) = (trouble.clone(), trouble.clone());
         gpu.device.on_uncaptured_error(Arc::new(move |error| {
@@ -196,18 +197,18 @@ impl GpuDevice {
             lock(&losses.lost).get_or_insert(format!("{reason:?} {text}").trim().to_owned());
         });
 
-        let config = SearchConfig {
+        let search = SearchConfig {
             states: plan.states,
             outputs: plan.outputs,
             // A submission is never more than one chunk.
             pieces: plan.slots + 1,
-            tuning: SearchTuning::default(),
+            tuning: config.search,
         };
         let passes = Passes {
-            execute: Execute::new(&gpu, ExecuteConfig::for_limits(&gpu.device.limits()))?,
-            finish: Finish::new(&gpu, FinishConfig::default())?,
+            execute: Execute::new(&gpu, config.execute)?,
+            finish: Finish::new(&gpu, config.finish)?,
             merkle: Merkle::new(&gpu)?,
-            search: Search::new(&gpu, config)?,
+            search: Search::new(&gpu, search)?,
         };
 
         let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -517,7 +518,10 @@ impl Stamps {
 mod tests {
     use super::*;
     use crate::backend::gpu::{
-        adapters::Kind, context::testing::on_each_adapter, driver::prove, plan::Limits,
+        adapters::Kind,
+        context::{Options, testing::on_each_adapter},
+        driver::prove,
+        plan::Limits,
     };
 
     /// A plan as small as they come.
@@ -526,12 +530,20 @@ mod tests {
         Plan { slots, places: 1, units: 1, states: 1024, ..Plan::new(limits, None).expect("a plan") }
     }
 
+    fn config(adapter: &wgpu::Adapter, options: Options) -> Config {
+        Config { options, ..Tuning::default().config(&adapter.limits()) }
+    }
+
     #[test]
     fn a_round_of_difficulty_2_is_the_known_one_byte_by_byte() {
         on_each_adapter(|adapter, options| {
-            // Without 64-bit integers in a tight place, so that slices are searched again.
-            let plan = if options.int64 { plan(1) } else { Plan { states: 300, outputs: 100, ..plan(1) } };
-            let mut device = GpuDevice::open(adapter, options, plan).expect("it opens");
+            // Without 64-bit integers in a tight place, so that slices are searched again, and without checks.
+            let (plan, unchecked) = match options.int64 {
+                true => (plan(1), false),
+                false => (Plan { states: 300, outputs: 100, ..plan(1) }, true),
+            };
+            let options = Options { unchecked, ..options };
+            let mut device = GpuDevice::open(adapter, &config(adapter, options), plan).expect("it opens");
             let proved = prove(&mut device, plan, "this device");
             assert!(proved.is_ok(), "{proved:?}");
         });
@@ -543,7 +555,7 @@ mod tests {
             if !options.int64 {
                 return;
             }
-            let mut device = GpuDevice::open(adapter, options, plan(1)).expect("it opens");
+            let mut device = GpuDevice::open(adapter, &config(adapter, options), plan(1)).expect("it opens");
             let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 device.gpu.device.destroy();
                 let work = Work::Trees { slots: vec![0] };
@@ -562,7 +574,7 @@ mod tests {
             if !options.int64 {
                 return;
             }
-            let device = GpuDevice::open(adapter, options, plan(1)).expect("it opens");
+            let device = GpuDevice::open(adapter, &config(adapter, options), plan(1)).expect("it opens");
             assert!(device.check().is_ok());
             device.gpu.buffer("too large", 1 << 60);
             let error = device.check().expect_err("it is too large");

@@ -22,7 +22,7 @@ use super::{
     recovery::{Recovery, Verdict},
 };
 use crate::{
-    backend::{BackendEvent, Counters, Reach, Sink, self_test::KnownRound},
+    backend::{BackendEvent, Counters, Reach, Sink, Step, self_test::KnownRound},
     protocol::BlockHash,
     values::{BackendId, HardNonces, Job, Moment, Round},
 };
@@ -111,6 +111,9 @@ pub struct Driver<O: Opener> {
 /// The programs of an opener's devices.
 pub type ProgramOf<O> = <<O as Opener>::Device as Device>::Program;
 
+/// Where messages come from, and where others put them.
+pub type Mailbox<P> = (Sender<Message<P>>, Receiver<Message<P>>);
+
 /// Why the device is not driven any more.
 enum Stop {
     /// Nobody wants it any more.
@@ -123,11 +126,7 @@ impl<O: Opener> Driver<O> {
     ///
     /// # Errors
     /// If it cannot be opened, or computes wrongly.
-    pub fn open(
-        mut opener: O,
-        host: Host,
-        (sender, inbox): (Sender<Message<ProgramOf<O>>>, Receiver<Message<ProgramOf<O>>>),
-    ) -> Result<Self, GpuError> {
+    pub fn open(mut opener: O, host: Host, (sender, inbox): Mailbox<ProgramOf<O>>) -> Result<Self, GpuError> {
         let plan = opener.plan()?;
         let (device, plan) = open_and_prove(&mut opener, plan)?;
         Ok(Self {
@@ -164,7 +163,7 @@ impl<O: Opener> Driver<O> {
             let stop = self.guarded(Self::drive);
             self.let_go();
             let error = match stop {
-                Stop::Closed => return,
+                Stop::Closed => return self.say_times(),
                 Stop::Failed(error) => error,
             };
             match self.reopen(error) {
@@ -176,6 +175,16 @@ impl<O: Opener> Driver<O> {
                 }
             }
         }
+    }
+
+    /// Says in the log where the time went.
+    fn say_times(&self) {
+        let Counters { steps, rounds, .. } = self.batches.counters();
+        let times: Vec<_> = Step::ALL
+            .iter()
+            .map(|step| format!("{} {:.3} s", step.name(), steps[*step].as_secs_f64()))
+            .collect();
+        tracing::debug!("{}: {rounds} rounds: {}", self.opener.name(), times.join(", "));
     }
 
     /// Runs something that panics when the device is lost.

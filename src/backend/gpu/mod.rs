@@ -1,16 +1,60 @@
 //! The GPU backend: whole rounds on devices with compute shaders, many rounds at once.
 //!
+//! # Who does what
+//!
+//! Each device is a backend of its own, with its own thread, queue and hard nonces.
+//!
+//! | module | |
+//! |---|---|
+//! | [`adapters`](mod@adapters) | which devices there are, and which the user means |
+//! | [`plan`](mod@plan), [`pace`](mod@pace) | how many rounds at once, and how much of a kind of work in a submission: pure functions |
+//! | [`batch`](mod@batch) | the life of batches: a state machine that says what to submit next |
+//! | [`driver`](mod@driver), [`recovery`](mod@recovery) | the device's thread, and what becomes of a device that fails |
+//! | [`host`](mod@host) | threads that choose hard nonces and make programs |
+//! | [`device`](mod@device) | memory, encoding, reading back |
+//! | [`tuning`](mod@tuning) | what only hardware can decide, in one place |
+//! | [`passes`](mod@passes), [`program`](mod@program) | the shaders' host sides, and programs in the form that they run |
+//! | [`context`](mod@context), [`source`](mod@source), [`primitives`](mod@primitives) | an open device, and shaders put together from parts |
+//!
+//! Only `context`, `device`, `adapters` and `passes` know the device library. The driver is tested against a device that
+//! the processor plays, the batches against one that only keeps books.
+//!
+//! # A batch
+//!
+//! Rounds of one job, as many as the plan has slots, lie in a *place* of device memory. There are three places: while one
+//! batch is searched, the tables of the next are there already or are made in the gaps, in which the host makes programs.
+//! Two submissions are in flight, so that the device has the next one when it ends one, and no more, so that a new job
+//! finds little in its way: nothing is submitted for a round that was cancelled. A submission takes about 100 ms, by
+//! its time stamps. Table 1 is overwritten by table 2 once it is hashed.
+//!
+//! What crosses between host and device: up, programs of some 14 KiB and 2 KiB a search; down, 64 bytes for each root,
+//! then finished announcements with their hashes, 1088 bytes each, into a bounded buffer. If there are more than it holds
+//! (a chance of 10⁻¹⁵ by its size), none of that submission is taken, and its soft nonces are searched again in halves.
+//! The processor's kernels have no part in it; what the host does is RandGen and a few hashes a round.
+//!
+//! # Proof and failure
+//!
+//! A device proves itself before it mines, each time it is opened: every slot of a batch mines a known round, through the
+//! same code as all others, and must find its announcements byte by byte. The uploader validates a sample of what it finds
+//! ever after, and stops it at the first bad one. A device that is lost is opened again from the start, a few times with
+//! longer and longer pauses; rounds of which nothing was found are mined again, the others end. Want of memory halves the
+//! batch. A shader that does not compile, work that is refused, and wrong results stop the device for good; other
+//! backends go on.
+//!
 //! # What lies where on the device
 //!
 //! A batch has `slots` rounds. All buffers are arrays of 32-bit words, little-endian as the specification has them.
 //!
-//! | buffer | shape | what it holds |
-//! |---|---|---|
-//! | tables | slot, item 0..8192, 256 words | table 1's items until they are hashed, then table 2's |
-//! | trees | slot, node 0..16384, 16 words | table 1's Merkle tree: leaves, then level by level, root at node 16382 |
-//! | programs | slot, see `program` | what a table is made from: instructions, words of MEM, initial state |
-//! | executed | run, lane 0..1792, 512 words | states behind both cycles, item number not yet added |
-//! | states | state, 512 words | soft nonces in search |
+//! | buffer | one for each | shape | what it holds |
+//! |---|---|---|---|
+//! | tables | place | slot, item 0..8192, 256 words | table 1's items until they are hashed, then table 2's |
+//! | trees | place | slot, node 0..16384, 16 words | table 1's Merkle tree: leaves, then level by level, root at node 16382 |
+//! | programs | place | slot, see [`program`](mod@program) | what a table is made from: instructions, words of MEM, initial state |
+//! | rounds | place | slot, 576 words | header, target and initial state of a search |
+//! | executed | device | unit, lane 0..1792, 512 words | states behind both cycles, item number not yet added |
+//! | scratch | device | unit, see [`passes::execute`] | registers |
+//! | states | device | state, 512 words | soft nonces in search |
+//! | outputs | submission in flight | record, 272 words | announcements with their hashes and slots |
 
 mod adapters;
 mod batch;
@@ -27,6 +71,7 @@ mod recovery;
 mod source;
 #[cfg(test)]
 mod testing;
+mod tuning;
 
 use std::{
     num::NonZero,
@@ -38,9 +83,9 @@ pub use self::{
     adapters::{About, Adapter, Feature, Kind, NO_DEVICE, Selection, UnknownDevice, list},
     context::GpuError,
     plan::{Limits, Plan},
+    tuning::Tuning,
 };
 use self::{
-    context::Options,
     device::GpuOpener,
     driver::{Device, Driver, Message, Opener, ProgramOf},
     host::{CANDIDATES, Host},
@@ -55,6 +100,8 @@ pub struct Settings {
     pub devices: Selection,
     /// Rounds of a batch; `None`: what suits the device.
     pub rounds: Option<NonZero<u32>>,
+    /// What is to be set otherwise than by default, for measuring.
+    pub tuning: Tuning,
 }
 
 /// The GPU backend cannot start.
@@ -107,7 +154,7 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let mut openings = Vec::new();
     for index in &chosen {
-        let opener = GpuOpener::new(&all, *index, Options { int64: true }, settings.rounds);
+        let opener = GpuOpener::new(&all, *index, settings);
         let About { name: device, interface, driver, .. } = &all[*index];
         let name = format!("gpu {index}");
         let description = format!("{device} ({interface}, {driver})");
@@ -140,12 +187,15 @@ pub struct GpuBackend<P> {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A device that has proved itself: how it is used, and its counters.
+type Opened = (Plan, Arc<Mutex<Counters>>);
+
 /// A device that is being opened and proves itself, on its own thread.
 struct Opening<P> {
     name: String,
     description: String,
     sender: mpsc::Sender<Message<P>>,
-    opened: mpsc::Receiver<Result<(Plan, Arc<Mutex<Counters>>), GpuError>>,
+    opened: mpsc::Receiver<Result<Opened, GpuError>>,
     go: mpsc::Sender<(BackendId, Sink)>,
     thread: JoinHandle<()>,
 }
@@ -180,18 +230,13 @@ impl<P: Send + 'static> Opening<P> {
     }
 
     /// Waits until the device has proved itself.
-    fn opened(&self) -> Result<(Plan, Arc<Mutex<Counters>>), GpuError> {
+    fn opened(&self) -> Result<Opened, GpuError> {
         let gone = || GpuError::Lost { adapter: self.name.clone(), reason: "its thread panicked".into() };
         self.opened.recv().map_err(|_| gone())?
     }
 
     /// Has it mine.
-    fn start(
-        self,
-        (plan, counters): (Plan, Arc<Mutex<Counters>>),
-        id: BackendId,
-        sink: Sink,
-    ) -> GpuBackend<P> {
+    fn start(self, (plan, counters): Opened, id: BackendId, sink: Sink) -> GpuBackend<P> {
         let _ = self.go.send((id, sink));
         let rounds = plan.slots;
         GpuBackend {

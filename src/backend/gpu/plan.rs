@@ -6,21 +6,15 @@
 
 use std::num::NonZero;
 
-use kernels::{Item, item::TABLE_ITEMS, program::MEMORY_PERIOD};
+use kernels::{Item, item::TABLE_ITEMS};
 
-use super::{adapters::Kind, pace::Pace};
+use super::{adapters::Kind, pace::Pace, passes::search::SearchStates, program::EXECUTED_BYTES};
 
 /// Batches that have a place on the device: one that is searched, and others whose tables are made meanwhile.
 const PLACES: u32 = 3;
 
 /// Bytes of a slot's part of the largest buffer, the tables.
 const TABLE_BYTES: u64 = (TABLE_ITEMS * Item::LEN) as u64;
-
-/// Bytes of a state.
-const STATE_BYTES: u64 = 2048;
-
-/// Bytes of a unit's part of the buffer `executed`.
-const UNIT_BYTES: u64 = MEMORY_PERIOD as u64 * STATE_BYTES;
 
 /// The limits of a device that the plan depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +81,16 @@ impl Plan {
             Some(asked) => asked,
             None => slots.min(most),
         };
-        // A state more than is needed: a message's last block may look past its end.
-        let states = states.min(fitting(STATE_BYTES) - 1);
+        let states = states.min(SearchStates::most(binding));
         // A program in sixteen reads word 0 and needs five units instead of one.
-        let units = (slots + slots / 4 + 4).min(fitting(UNIT_BYTES));
+        let units = (slots + slots / 4 + 4).min(fitting(EXECUTED_BYTES));
         Ok(Self { slots, places: PLACES, units, states, outputs: limit(states, 2.0), first })
+    }
+
+    /// The same with as many soft nonces at a time, as far as they fit.
+    pub fn with_states(self, states: u32, limits: Limits) -> Self {
+        let states = states.clamp(64, SearchStates::most(limits.binding.min(limits.buffer)));
+        Self { states, outputs: limit(states, 2.0), ..self }
     }
 
     /// The same for half as many rounds; `None` if there is only one.
@@ -140,8 +139,9 @@ struct Size {
 impl Size {
     fn of(kind: Kind) -> Self {
         match kind {
-            // 128 programs are 229,376 lanes: an H200 has room for 270,336.
-            Kind::Discrete => Self { slots: 128, states: 1 << 18, first: [1e9, 16.0, 65536.0] },
+            // 128 programs are 229,376 lanes: an H200 has room for 270,336. A search ends with its last lanes, so it is
+            // several times that.
+            Kind::Discrete => Self { slots: 128, states: 1 << 19, first: [1e9, 16.0, 65536.0] },
             Kind::Virtual | Kind::Other => Self { slots: 32, states: 1 << 16, first: [1e8, 4.0, 16384.0] },
             Kind::Integrated => Self { slots: 16, states: 1 << 15, first: [1e8, 2.0, 4096.0] },
             Kind::Software => Self { slots: 2, states: 1 << 11, first: [2e6, 1.0, 128.0] },
@@ -167,8 +167,8 @@ mod tests {
                     let plan = Plan::new(limits(kind, binding, buffer), None).expect("a plan");
                     let most = binding.min(buffer);
                     assert!(u64::from(plan.slots) * TABLE_BYTES <= most);
-                    assert!(u64::from(plan.units) * UNIT_BYTES <= most);
-                    assert!(u64::from(plan.states) * STATE_BYTES <= most);
+                    assert!(u64::from(plan.units) * EXECUTED_BYTES <= most);
+                    assert!(u64::from(plan.states) * 2048 <= most);
                     assert!(u64::from(plan.outputs) * 1088 <= most, "{plan:?}");
                     assert!(plan.slots > 0 && plan.units > 0 && plan.states >= 64);
                 }

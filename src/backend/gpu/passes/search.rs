@@ -59,7 +59,7 @@ pub struct Slice {
 /// How much is searched at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SearchConfig {
-    /// States of a chunk: [`SearchStates::bytes`] of memory.
+    /// States of a chunk: 2076 bytes of memory each.
     pub states: u32,
     /// Announcements that a harvest has room for, [`Output::LEN`] bytes each.
     pub outputs: u32,
@@ -168,11 +168,6 @@ pub struct SearchStates {
 }
 
 impl SearchStates {
-    /// Device memory that so many states take, in bytes.
-    pub const fn bytes(states: u32) -> u64 {
-        states as u64 * (State::LEN + VECTOR + 8 + 4) as u64 + SLACK
-    }
-
     /// The most states that a device can work on whose largest binding has so many bytes.
     pub fn most(binding: u64) -> u32 {
         let states = binding.saturating_sub(SLACK) / State::LEN as u64;
@@ -437,13 +432,6 @@ pub struct Chunk {
     states: u32,
     first_piece: u32,
     pieces: u32,
-}
-
-impl Chunk {
-    /// How many soft nonces.
-    pub fn states(&self) -> u32 {
-        self.states
-    }
 }
 
 /// What is done to a chunk.
