@@ -298,6 +298,10 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["verify", "x"], "--parent"),
         (vec!["verify", "--parent", "abc", "x"], "64 hexadecimal digits"),
         (vec!["mine"], "unrecognized subcommand"),
+        (vec!["ann", "--backend", "gpu", "--device", "no such device"], "no device \"no such device\"; "),
+        (vec!["ann", "--device", ","], "--device: no device"),
+        (vec!["ann", "--backend", "cpu", "--device", "0"], "leave --backend cpu away"),
+        (vec!["ann", "--gpu-rounds", "0"], "--gpu-rounds"),
         (vec![], "Usage"),
     ] {
         let output = output(&arguments);
@@ -313,7 +317,6 @@ fn what_cannot_be_done_is_said_and_exits_with_one() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("it has one").to_string();
     for (arguments, expected) in [
-        (vec!["ann", "--backend", "gpu"], "not built yet"),
         (vec!["pool", "--listen", &address], "--listen"),
         (vec!["verify", "--parent", &"0".repeat(64), "/nonexistent"], "cannot read /nonexistent"),
         (vec!["ann", "-t1", "--duration", "1s", "-p", "me", "http://127.0.0.1:1"], "no pool ever gave work"),

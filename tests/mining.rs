@@ -11,7 +11,7 @@ use std::{
 
 use kernels::WorkBits;
 use pktmine::{
-    backend::cpu,
+    backend::{Which, cpu, gpu},
     local_pool::{self, HandlerState, LocalPool},
     miner::{Changer, Control, Miner, Settings, Stopper},
     pool,
@@ -58,6 +58,8 @@ fn hurried(pools: Vec<Url>) -> Settings {
             ..upload
         },
         cancel: CancelPolicy::Now,
+        backends: Which::Cpu,
+        gpu: gpu::Settings::default(),
         cpu: cpu::Settings { threads: NonZero::new(1), ..cpu::Settings::default() },
         duration: None,
         drain: Duration::from_secs(20),

@@ -7,13 +7,14 @@
 
 pub mod choose;
 pub mod cpu;
-mod gpu;
+pub mod gpu;
 mod self_test;
 
 use std::{
     num::NonZero,
     ops::{Index, IndexMut},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -185,3 +186,63 @@ pub enum BackendEvent {
 
 /// Where a backend's events go. Called from the backend's threads.
 pub type Sink = Arc<dyn Fn(BackendEvent) + Send + Sync>;
+
+/// What mines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// All suitable GPUs, and the processors.
+    #[default]
+    Auto,
+    /// The processors.
+    Cpu,
+    /// GPUs.
+    Gpu,
+}
+
+/// No backend can be started as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The CPU backend cannot.
+    #[error(transparent)]
+    Cpu(#[from] cpu::StartError),
+    /// The GPU backend cannot.
+    #[error(transparent)]
+    Gpu(#[from] gpu::StartError),
+}
+
+/// Starts backends and has them prove themselves. Each has its index in the list as its number.
+///
+/// Beside GPUs the processors mine with a thread less for each of them: what drives a GPU must not wait, and a batch
+/// whose programs come late costs more than a thread mines. A number of threads that the user gives is taken as it is.
+///
+/// # Errors
+/// If what was asked for cannot be started. With [`Which::Auto`], a GPU that cannot be used is told in the log.
+pub fn start(
+    which: Which,
+    cpu: cpu::Settings,
+    gpu: &gpu::Settings,
+    sink: &Sink,
+) -> Result<Vec<Box<dyn Backend>>, StartError> {
+    let mut backends = Vec::new();
+    if which != Which::Cpu {
+        match gpu::start(gpu, sink) {
+            Ok(gpus) => backends = gpus,
+            Err(error @ (gpu::StartError::Nothing { .. } | gpu::StartError::Failed(_)))
+                if which == Which::Auto =>
+            {
+                tracing::info!("{error}; mining on the processors");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if which != Which::Gpu {
+        let mut cpu = cpu;
+        if cpu.threads.is_none() && !backends.is_empty() {
+            let processors = thread::available_parallelism().map_or(1, NonZero::get);
+            cpu.threads = NonZero::new(processors.saturating_sub(backends.len()).max(1));
+        }
+        let id = BackendId(backends.len());
+        backends.push(Box::new(cpu::CpuBackend::start(id, cpu, sink.clone())?));
+    }
+    Ok(backends)
+}

@@ -9,11 +9,11 @@ use url::Url;
 
 use super::{Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
-    backend::cpu,
+    backend::{self, cpu, gpu},
     config::{self, Layers, Resolved},
     display::{self, Display},
     local_pool,
-    miner::{self, Miner},
+    miner::{self, Miner, MinerError},
     pool,
     protocol::{PayTo, difficulty_shown},
     report::Format,
@@ -68,6 +68,19 @@ pub struct Arguments {
     /// What mines
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     backend: Backend,
+
+    /// GPUs that mine: indices and parts of names as `pktmine devices` lists them, separated by commas [default: all
+    /// graphics cards; what shares the processor only when named here]
+    #[arg(long, value_name = "LIST")]
+    device: Option<String>,
+
+    /// Rounds that each GPU takes at once [default: what suits it]
+    #[arg(long, value_name = "N")]
+    gpu_rounds: Option<NonZero<u32>>,
+
+    /// Settings of GPU passes that change nothing but their speed, for measuring: KEY=VALUE, separated by commas
+    #[arg(long, value_name = "SETTINGS", hide = true)]
+    gpu_tuning: Option<gpu::Tuning>,
 
     /// CPU kernel: auto is the fastest that the processor can run
     #[arg(long, default_value = "auto", value_name = "KERNEL")]
@@ -141,7 +154,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// Everything that this build can use
+    /// Graphics cards and processors
     #[default]
     Auto,
     /// The processors
@@ -213,8 +226,10 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     if arguments.quiet {
         log.be_quiet();
     }
-    if arguments.backend == Backend::Gpu {
-        anyhow::bail!("the GPU backend is not built yet: mine with --backend cpu");
+    if arguments.backend == Backend::Cpu && (arguments.device.is_some() || arguments.gpu_rounds.is_some()) {
+        return Err(
+            UsageError("--device and --gpu-rounds are for GPUs: leave --backend cpu away".into()).into()
+        );
     }
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;
@@ -232,7 +247,12 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         named_pools(&arguments)?
     };
     let live = !arguments.json && !arguments.quiet;
-    let mut miner = Miner::new(settings)?;
+    let mut miner = Miner::new(settings).map_err(|error| match error {
+        MinerError::Backend(backend::StartError::Gpu(gpu::StartError::Unknown(error))) => {
+            UsageError(format!("--device: {error}")).into()
+        }
+        error => anyhow::Error::from(error),
+    })?;
     if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
         miner.show_on(display);
     }
@@ -306,6 +326,16 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
         cancel: match arguments.cancel {
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
+        },
+        backends: match arguments.backend {
+            Backend::Auto => backend::Which::Auto,
+            Backend::Cpu => backend::Which::Cpu,
+            Backend::Gpu => backend::Which::Gpu,
+        },
+        gpu: gpu::Settings {
+            devices: arguments.device.clone().map_or(gpu::Selection::Suitable, gpu::Selection::Named),
+            rounds: arguments.gpu_rounds,
+            tuning: arguments.gpu_tuning.clone().unwrap_or_default(),
         },
         cpu: cpu::Settings {
             threads: arguments.threads,

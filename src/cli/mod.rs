@@ -3,6 +3,7 @@
 mod ann;
 mod bench;
 mod config;
+mod devices;
 mod difficulty;
 mod documents;
 mod log;
@@ -47,6 +48,8 @@ enum Command {
     Difficulty(difficulty::Arguments),
     /// Run a pool on this machine: a master and ann handlers, for tests, demonstrations and benchmarks
     Pool(pool::Arguments),
+    /// List what there is to mine with: GPUs and processors
+    Devices(devices::Arguments),
     /// Validate announcements
     Verify(verify::Arguments),
     /// Check the settings file, and show what settings come from where
@@ -149,6 +152,7 @@ pub fn run() -> ExitCode {
         (Command::Config(config::Arguments::Check(check)), _) => config::check(&definition(), &check),
         (Command::Ann(_) | Command::Config(_), None) => unreachable!("these commands have settings"),
         (Command::Bench(arguments), _) => bench::run(arguments),
+        (Command::Devices(arguments), _) => devices::run(&arguments),
         (Command::Difficulty(arguments), _) => difficulty::run(&arguments),
         (Command::Pool(arguments), _) => pool::run(arguments),
         (Command::Verify(arguments), _) => verify::run(arguments),

@@ -25,7 +25,7 @@ use url::Url;
 pub use self::control::Control;
 use self::workers::Workers;
 use crate::{
-    backend::{Backend, BackendEvent, Counters, Sink, cpu},
+    backend::{self, Backend, BackendEvent, Counters, Sink, cpu, gpu},
     display::Display,
     pool::{self, Fetcher, Pools},
     protocol::difficulty_shown,
@@ -72,8 +72,12 @@ pub struct Settings {
     pub upload: upload::Settings,
     /// What becomes of work on a block when there is a new one.
     pub cancel: CancelPolicy,
+    /// What mines.
+    pub backends: backend::Which,
     /// The CPU backend.
     pub cpu: cpu::Settings,
+    /// The GPU backend.
+    pub gpu: gpu::Settings,
     /// Stop after this time.
     pub duration: Option<Duration>,
     /// How long uploads may go on after mining has stopped.
@@ -89,9 +93,9 @@ pub struct Settings {
 /// Why mining failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MinerError {
-    /// The CPU backend cannot start.
+    /// What is to mine cannot start.
     #[error(transparent)]
-    Cpu(#[from] cpu::StartError),
+    Backend(#[from] backend::StartError),
     /// The system gives no thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -166,8 +170,7 @@ impl Miner {
             // The loop is gone only when the process is about to end.
             let _ = to_loop.send(Message::Backend(event));
         });
-        let backends: Vec<Box<dyn Backend>> =
-            vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu.clone(), sink)?)];
+        let backends = backend::start(settings.backends, settings.cpu.clone(), &settings.gpu, &sink)?;
         Ok(Self { settings, backends, sender, messages, watch: Watch::default(), display: None })
     }
 

@@ -11,10 +11,10 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::lower::{LaneProgram, Part, Step, TurningMemory};
 use super::ops::{Operands, VECTOR_LANES, execute};
 use crate::item::TableProgram;
 use crate::portable::State;
+use crate::program::lanes::{LaneProgram, Part, Step, TurningMemory};
 use crate::program::{BUFFER_WORDS, MEMORY_WORDS};
 
 /// Items that run at once.

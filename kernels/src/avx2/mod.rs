@@ -19,7 +19,6 @@ mod expand;
 mod interpreter;
 mod items;
 mod lanes;
-mod lower;
 mod ops;
 mod passes;
 mod plan;

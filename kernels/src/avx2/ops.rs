@@ -3,8 +3,8 @@
 
 use std::arch::x86_64::*;
 
-use super::lower::Compute;
 use crate::program::Op;
+use crate::program::lanes::Compute;
 
 /// Lanes of a vector of 32-bit words.
 pub(super) const VECTOR_LANES: usize = 8;

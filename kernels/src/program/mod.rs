@@ -3,6 +3,7 @@
 
 mod decode;
 mod instruction;
+pub mod lanes;
 mod randgen;
 
 pub use instruction::{Closes, Condition, Instruction, Kind, Op, Operand};

@@ -25,6 +25,7 @@
 //! Where there are several caches and a thread for every processor, each thread is bound to one: a thread that the system
 //! moves to another cache would leave its tables behind. With fewer threads, or a single cache, the system places them.
 
+mod about;
 mod mine;
 mod share;
 mod team;
@@ -44,11 +45,11 @@ use std::{
 
 use kernels::{Announcement, Kernel};
 
+pub use self::{about::About, topology::CacheGroup};
 use self::{
     mine::{Memory, Progress},
     share::thread_seconds,
     team::Team,
-    topology::CacheGroup,
 };
 pub use self::{
     share::{Share, ShareError},

@@ -2,7 +2,10 @@
 
 use std::num::NonZero;
 
-use super::source::{self, Part};
+use super::{
+    plan::PlanError,
+    source::{self, Part},
+};
 
 /// Bytes of immediates that a shader may have: what every Vulkan device offers.
 const IMMEDIATES: u32 = 128;
@@ -18,6 +21,8 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     /// Whether shaders use 64-bit integers.
     pub int64: bool,
+    /// Whether shaders go without checks.
+    unchecked: bool,
 }
 
 /// What of an adapter is used; the rest is needed, or not.
@@ -25,10 +30,12 @@ pub struct Gpu {
 pub struct Options {
     /// Use 64-bit integers in shaders, where there are any.
     pub int64: bool,
+    /// Leave out of shaders the checks that indices are within bounds and loops come to an end.
+    pub unchecked: bool,
 }
 
 /// A device cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum GpuError {
     /// The adapter lacks something.
     #[error("{adapter} cannot mine: its driver has no {missing}; a newer driver may have")]
@@ -56,6 +63,48 @@ pub enum GpuError {
         /// What the compiler said.
         reason: String,
     },
+    /// It cannot be used as asked.
+    #[error("{adapter} cannot mine: {reason}")]
+    Plan {
+        /// The adapter's name.
+        adapter: String,
+        /// Why.
+        reason: PlanError,
+    },
+    /// Its memory is not enough.
+    #[error("{adapter} has no memory left for {rounds} rounds: {reason}; use fewer with --gpu-rounds")]
+    OutOfMemory {
+        /// The adapter's name.
+        adapter: String,
+        /// Rounds of a batch.
+        rounds: u32,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The device is gone, for the moment or for good.
+    #[error("{adapter} was lost: {reason}")]
+    Lost {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// The driver refuses what is asked of it.
+    #[error("{adapter} refuses work: {reason}; this is a bug of pktmine or of its driver, please report it")]
+    Refused {
+        /// The adapter's name.
+        adapter: String,
+        /// What the driver said.
+        reason: String,
+    },
+    /// What it computes is wrong.
+    #[error("{adapter} computes wrongly, so nothing is mined with it: {reason}")]
+    Wrong {
+        /// The adapter's name.
+        adapter: String,
+        /// What was found out.
+        reason: String,
+    },
 }
 
 impl Gpu {
@@ -81,7 +130,8 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| GpuError::Open { adapter: name, reason: error.to_string() })?;
-        Ok(Self { device, queue, int64: features.contains(wgpu::Features::SHADER_INT64) })
+        let int64 = features.contains(wgpu::Features::SHADER_INT64);
+        Ok(Self { device, queue, int64, unchecked: options.unchecked })
     }
 
     /// Builds a shader. `parts` are put together in order, behind one `const` line for each of `constants`; the entry
@@ -99,10 +149,7 @@ impl Gpu {
         let text = source::compose(parts, constants, self.int64);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(name),
-            source: wgpu::ShaderSource::Wgsl(text.into()),
-        });
+        let module = self.module(name, text);
         let entries: Vec<_> = bindings.iter().zip(0..).map(|(access, at)| access.entry(at)).collect();
         let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(name),
@@ -130,6 +177,20 @@ impl Gpu {
             return Err(GpuError::Shader { shader: name, adapter, reason: error.to_string() });
         }
         Ok(Shader { name, layout, pipeline })
+    }
+
+    fn module(&self, name: &'static str, text: String) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(text.into());
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
+        if !self.unchecked {
+            return self.device.create_shader_module(descriptor);
+        }
+        #[allow(unsafe_code, reason = "the library leaves checks out for trusted shaders only")]
+        // SAFETY: all shaders are this program's own. Their indices are made by the host from sizes of the buffers that
+        // they are bound to, or masked to the size of a table; every loop has a bound that the host has checked.
+        unsafe {
+            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        }
     }
 
     /// A storage buffer that is copied to and from.
@@ -213,17 +274,16 @@ impl Shader {
 pub(super) mod testing {
     //! Devices for tests.
 
-    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::sync::{Mutex, PoisonError};
 
     use super::*;
 
     /// One after the other: software adapters use all processors by themselves.
     static TURN: Mutex<()> = Mutex::new(());
 
-    /// A device, and the right to use it.
+    /// A device.
     pub struct TestGpu {
         gpu: Gpu,
-        _turn: MutexGuard<'static, ()>,
     }
 
     impl std::ops::Deref for TestGpu {
@@ -239,16 +299,26 @@ pub(super) mod testing {
     /// # Panics
     /// If there is no adapter and the variable `PKTMINE_REQUIRE_GPU` is set. Without it, the test is skipped.
     pub fn on_each_gpu(test: impl Fn(&TestGpu)) {
+        on_each_adapter(|adapter, options| {
+            let gpu = Gpu::open(adapter, options).expect("the adapter opens");
+            assert!(!gpu.int64 || options.int64);
+            test(&TestGpu { gpu });
+        });
+    }
+
+    /// The same for tests that open their device themselves.
+    ///
+    /// # Panics
+    /// As [`on_each_gpu`].
+    pub fn on_each_adapter(test: impl Fn(&wgpu::Adapter, Options)) {
         for int64 in [true, false] {
-            let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(adapter) = first_adapter() else {
                 let required = std::env::var_os("PKTMINE_REQUIRE_GPU").is_some_and(|value| value != "0");
                 assert!(!required, "no Vulkan adapter: install one (Debian: mesa-vulkan-drivers)");
                 return;
             };
-            let gpu = Gpu::open(&adapter, Options { int64 }).expect("the adapter opens");
-            assert!(!gpu.int64 || int64);
-            test(&TestGpu { gpu, _turn: turn });
+            test(&adapter, Options { int64, unchecked: false });
         }
     }
 

@@ -1,19 +1,20 @@
-//! Turns a program into the form that lanes run.
+//! Turns a program into the form that lanes run: many items at once, a lane for each.
 //!
 //! A value that does not vary in a loop is computed before it: inputs and immediates never vary within a cycle, and a
 //! MEMORY varies with the index of its own loop alone, so the level of every value, the innermost loop that it varies
-//! in, is known beforehand. IN and MEMORY cost nothing: they are rows of the lanes' memory that other instructions
-//! take as operands where they lie.
+//! in, is known beforehand. IN and MEMORY are no steps: they are rows of words that other instructions take as
+//! operands where they lie.
 
-use crate::program::{Closes, Instruction, Op, Operand, Program};
+use super::{Closes, Instruction, Op, Operand, Program};
 
 /// Number of a row of words, one for each lane, that an instruction reads. In the order of the fields of
-/// [`LaneProgram`] that begin with `source`: inputs, memory, results.
-pub(super) type Source = u16;
+/// [`LaneProgram`]: inputs, memory that does not vary, memory that varies, results.
+pub type Source = u16;
 
 /// A program as lanes run it: straight through both bodies of every branch.
 #[derive(Debug, Default)]
-pub(super) struct LaneProgram {
+pub struct LaneProgram {
+    /// What is to be done, in order.
     pub steps: Vec<Step>,
     /// The input words that the program reads: number i is source i.
     pub inputs: Vec<u8>,
@@ -31,20 +32,26 @@ pub(super) struct LaneProgram {
 
 /// A MEMORY instruction that varies with its loop's index: word `base + (index + carry) * step`, modulo 256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TurningMemory {
+pub struct TurningMemory {
+    /// Word that steps are counted from.
     pub base: u8,
+    /// Words from one turn of the loop to the next.
     pub step: u8,
+    /// Turns that are added to the loop index.
     pub carry: u8,
 }
 
 /// A part of [`LaneProgram::outputs`] or [`LaneProgram::turning_memory`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Part {
+pub struct Part {
+    /// Index of the first.
     pub first: u16,
+    /// How many there are; may be none.
     pub count: u16,
 }
 
 impl Part {
+    /// The indices.
     pub fn range(self) -> std::ops::Range<usize> {
         let first = usize::from(self.first);
         first..first + usize::from(self.count)
@@ -53,46 +60,63 @@ impl Part {
 
 /// What lanes do next. Distances are in steps, from the step after this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
+    /// Computes.
     Compute(Compute),
-    /// Starts a loop, whose memory words are `memory`.
+    /// Starts a loop.
     Loop {
+        /// The loop's memory words.
         memory: Part,
     },
-    /// Ends a turn of a loop, and goes `back` unless it was the last.
+    /// Ends a turn of a loop, and goes back unless it was the last.
     EndLoop {
+        /// What it puts out.
         outputs: Part,
+        /// The loop's memory words.
         memory: Part,
+        /// How many turns the loop takes.
         turns: u16,
+        /// Distance of the first step of the loop, backwards.
         back: u16,
     },
     /// Enters the first body of a branch with the lanes of which `bits` of source `a` are not all zero. If there are
-    /// none, enters the second body instead, `otherwise` steps on.
+    /// none, may enter the second body instead.
     If {
+        /// What the condition looks at.
         a: Source,
+        /// The bits that it looks at.
         bits: u8,
+        /// Distance of the second body.
         otherwise: u16,
     },
-    /// Ends the first body, and enters the second with the other lanes. If there are none, goes `past` it.
+    /// Ends the first body, and enters the second with the other lanes. If there are none, may go past it.
     Else {
+        /// What it puts out.
         outputs: Part,
+        /// Distance of what follows the branch.
         past: u16,
     },
     /// Ends the second body.
     EndIf {
+        /// What it puts out.
         outputs: Part,
     },
 }
 
 /// A computation. Sources of 32-bit operands are those of index 0; of pairs that of the low word comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Compute {
+pub struct Compute {
+    /// What to compute.
     pub op: Op,
     /// Whether operand B is `immediate`.
     pub is_immediate: bool,
+    /// Source of the first result; the others follow.
     pub out: Source,
+    /// Operand A.
     pub a: [Source; 2],
+    /// Operand B; as operand A if it is an immediate.
     pub b: [Source; 2],
+    /// Operand B, if it is one: 32-bit kinds take its low word.
     pub immediate: u64,
 }
 

@@ -1,0 +1,585 @@
+//! A device with its memory: encodes submissions, and reads back what came of them.
+//!
+//! Memory of its own has each place (a batch's programs, tables, trees and rounds) and each submission in flight (what it
+//! finds, and what is read back). What only lives within a submission is there once: submissions do not overlap.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kernels::{Announcement, Hash64, TableProgram};
+
+use super::{
+    Settings,
+    adapters::{self, About},
+    batch::{Finished, IN_FLIGHT, Outcome, Row, SearchInput, Slice, Submission, TableCost, Unit, Work},
+    context::{Gpu, GpuError},
+    driver::{Device, Opener},
+    passes::{
+        execute::{Execute, ExecuteBuffers},
+        finish::Finish,
+        merkle::{self, Merkle, MerkleBinding},
+        search::{self, Harvest, Output, Search, SearchBinding, SearchConfig, SearchStates},
+    },
+    plan::Plan,
+    program::{self, DeviceProgram},
+    tuning::{Config, Tuning},
+};
+
+/// Scratch memory that a unit takes, with some to spare: two thirds of all programs need less.
+const SCRATCH_BYTES: u64 = 5 << 18;
+
+/// What is read back: two time stamps, then counts, then roots or announcements.
+const COUNTS_AT: u64 = 16;
+const DATA_AT: u64 = 64;
+
+/// Words between two programs in their buffer.
+const PROGRAM_WORDS: usize = DeviceProgram::MAX_WORDS;
+
+impl TableCost for DeviceProgram {
+    fn table_cost(&self) -> u64 {
+        self.cost()
+    }
+
+    fn reads_word0(&self) -> bool {
+        self.units(0, 0).count() > 1
+    }
+}
+
+/// Opens one device, always the same.
+pub struct GpuOpener {
+    about: About,
+    /// Which of those that look the same it is.
+    twin: usize,
+    tuning: Tuning,
+    plan: Result<Plan, GpuError>,
+}
+
+impl GpuOpener {
+    /// For the device at `index` of `all`.
+    pub fn new(all: &[About], index: usize, settings: &Settings) -> Self {
+        let about = all[index].clone();
+        let twin = all[..index].iter().filter(|other| **other == about).count();
+        let plan = Plan::new(about.limits, settings.rounds);
+        let plan = plan.map(|plan| {
+            settings.tuning.states().map_or(plan, |states| plan.with_states(states, about.limits))
+        });
+        let plan = plan.map_err(|reason| GpuError::Plan { adapter: about.name.clone(), reason });
+        Self { about, twin, tuning: settings.tuning.clone(), plan }
+    }
+}
+
+impl Opener for GpuOpener {
+    type Device = GpuDevice;
+
+    fn name(&self) -> &str {
+        &self.about.name
+    }
+
+    fn plan(&self) -> Result<Plan, GpuError> {
+        self.plan.clone()
+    }
+
+    fn open(&mut self, plan: Plan) -> Result<GpuDevice, GpuError> {
+        // The library's whole state begins anew with the list: after a driver's reset the old one is of no use.
+        let same = adapters::list().into_iter().filter(|adapter| adapter.about == self.about);
+        let adapter = same.into_iter().nth(self.twin).ok_or_else(|| GpuError::Open {
+            adapter: self.about.name.clone(),
+            reason: "its driver does not show it any more".into(),
+        })?;
+        let config = self.tuning.config(&adapter.handle.limits());
+        GpuDevice::open(&adapter.handle, &config, plan)
+    }
+}
+
+/// An open device that mines.
+pub struct GpuDevice {
+    // Bindings and buffers are dropped before the device.
+    pending: VecDeque<Pending>,
+    flights: Vec<Flight>,
+    free_flights: Vec<usize>,
+    places: Vec<Place>,
+    work: WorkMemory,
+    passes: Passes,
+    trouble: Arc<Trouble>,
+    gpu: Gpu,
+    plan: Plan,
+}
+
+struct Passes {
+    execute: Execute,
+    finish: Finish,
+    merkle: Merkle,
+    search: Search,
+}
+
+/// What lives within a submission.
+struct WorkMemory {
+    units: wgpu::Buffer,
+    executed: wgpu::Buffer,
+    scratch: wgpu::Buffer,
+    states: SearchStates,
+}
+
+/// What a batch lies in.
+struct Place {
+    programs: wgpu::Buffer,
+    trees: wgpu::Buffer,
+    rounds: wgpu::Buffer,
+    execute: wgpu::BindGroup,
+    finish: wgpu::BindGroup,
+    merkle: MerkleBinding,
+    /// One for each flight.
+    search: Vec<SearchBinding>,
+    /// Of each slot, a unit of its program.
+    templates: Vec<Option<program::Unit>>,
+}
+
+/// What a submission in flight has for itself.
+struct Flight {
+    harvest: Harvest,
+    back: wgpu::Buffer,
+    stamps: Option<Stamps>,
+}
+
+struct Stamps {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+}
+
+/// A submission in flight.
+struct Pending {
+    id: u64,
+    index: wgpu::SubmissionIndex,
+    flight: usize,
+    submitted: Instant,
+    /// How much is read back.
+    bytes: u64,
+    mapped: Mapped,
+    what: PendingWork,
+}
+
+/// Whether what was read back can be looked at; `None`: not yet.
+type Mapped = Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>;
+
+enum PendingWork {
+    Items,
+    Roots(usize),
+    Search { limit: u32 },
+}
+
+/// What the library says of its own accord, kept until somebody asks.
+#[derive(Default)]
+struct Trouble {
+    error: Mutex<Option<wgpu::Error>>,
+    lost: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl GpuDevice {
+    /// Opens a device, compiles the shaders and takes the memory that `plan` needs.
+    ///
+    /// # Errors
+    /// If the driver refuses, a shader does not compile, or memory is not enough.
+    pub fn open(adapter: &wgpu::Adapter, config: &Config, plan: Plan) -> Result<Self, GpuError> {
+        let gpu = Gpu::open(adapter, config.options)?;
+        let trouble = Arc::new(Trouble::default());
+        let (errors, losses) = (trouble.clone(), trouble.clone());
+        gpu.device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&errors.error).get_or_insert(error);
+        }));
+        gpu.device.set_device_lost_callback(move |reason, text| {
+            lock(&losses.lost).get_or_insert(format!("{reason:?} {text}").trim().to_owned());
+        });
+
+        let search = SearchConfig {
+            states: plan.states,
+            outputs: plan.outputs,
+            // A submission is never more than one chunk.
+            pieces: plan.slots + 1,
+            tuning: config.search,
+        };
+        let passes = Passes {
+            execute: Execute::new(&gpu, config.execute)?,
+            finish: Finish::new(&gpu, config.finish)?,
+            merkle: Merkle::new(&gpu)?,
+            search: Search::new(&gpu, search)?,
+        };
+
+        let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let limits = gpu.device.limits();
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let scratch =
+            (u64::from(plan.units) * SCRATCH_BYTES).min(most).max(passes.execute.min_scratch_bytes());
+        let work = WorkMemory {
+            units: gpu.buffer("units", u64::from(plan.units) * size_of::<program::Unit>() as u64),
+            executed: gpu.buffer("executed", u64::from(plan.units) * program::EXECUTED_BYTES),
+            scratch: gpu.buffer("scratch", scratch),
+            states: passes.search.states(&gpu),
+        };
+        let flights: Vec<_> = (0..IN_FLIGHT).map(|_| Flight::new(&gpu, &passes.search, plan)).collect();
+        let places = (0..plan.places).map(|_| Place::new(&gpu, &passes, &work, &flights, plan)).collect();
+        let refused = pollster::block_on(validation.pop());
+        let full = pollster::block_on(memory.pop());
+        let adapter = || gpu.device.adapter_info().name;
+        if let Some(error) = full {
+            let reason = error.to_string();
+            return Err(GpuError::OutOfMemory { adapter: adapter(), rounds: plan.slots, reason });
+        }
+        if let Some(error) = refused {
+            return Err(GpuError::Refused { adapter: adapter(), reason: error.to_string() });
+        }
+        Ok(Self {
+            pending: VecDeque::new(),
+            free_flights: (0..flights.len()).collect(),
+            flights,
+            places,
+            work,
+            passes,
+            trouble,
+            gpu,
+            plan,
+        })
+    }
+
+    /// What the library has said of its own accord.
+    fn check(&self) -> Result<(), GpuError> {
+        let adapter = || self.gpu.device.adapter_info().name;
+        if let Some(reason) = lock(&self.trouble.lost).take() {
+            return Err(GpuError::Lost { adapter: adapter(), reason });
+        }
+        match lock(&self.trouble.error).take() {
+            None => Ok(()),
+            Some(error @ wgpu::Error::OutOfMemory { .. }) => {
+                let (adapter, reason) = (adapter(), error.to_string());
+                Err(GpuError::OutOfMemory { adapter, rounds: self.plan.slots, reason })
+            }
+            // The driver failed while it was at work.
+            Some(error @ wgpu::Error::Internal { .. }) => {
+                Err(GpuError::Lost { adapter: adapter(), reason: error.to_string() })
+            }
+            Some(error) => Err(GpuError::Refused { adapter: adapter(), reason: error.to_string() }),
+        }
+    }
+
+    fn lost(&self, reason: &dyn std::error::Error) -> GpuError {
+        GpuError::Lost { adapter: self.gpu.device.adapter_info().name, reason: reason.to_string() }
+    }
+
+    /// Makes items: programs up, then execute and finish, chunk by chunk.
+    fn encode_items(
+        &mut self,
+        pass: &mut wgpu::ComputePass<'_>,
+        place: u32,
+        uploads: Vec<(u32, Arc<DeviceProgram>)>,
+        units: &[Unit],
+    ) {
+        let Self { gpu, passes, work, .. } = self;
+        let place = &mut self.places[place as usize];
+        for (slot, program) in uploads {
+            let at = slot as usize * PROGRAM_WORDS;
+            let words = bytemuck::cast_slice(program.words());
+            gpu.queue.write_buffer(&place.programs, 4 * at as u64, words);
+            place.templates[slot as usize] = program.units(at, slot).next();
+        }
+        let unit = |unit: &Unit| {
+            let Unit { slot, first, count, copies } = *unit;
+            let template =
+                place.templates[slot as usize].expect("a slot's program is uploaded before it is run");
+            program::Unit { first, count, copies, ..template }
+        };
+        let mut units: Vec<program::Unit> = units.iter().map(unit).collect();
+        let chunks = passes.execute.chunks(&mut units, work.scratch.size(), work.executed.size());
+        gpu.queue.write_buffer(&work.units, 0, bytemuck::cast_slice(&units));
+        for chunk in chunks {
+            passes.execute.encode(pass, &place.execute, chunk.clone());
+            passes.finish.encode(pass, &place.finish, chunk);
+        }
+    }
+
+    fn encode_trees(&self, pass: &mut wgpu::ComputePass<'_>, place: u32, slots: &[u32]) {
+        let binding = &self.places[place as usize].merkle;
+        for run in slots.chunk_by(|a, b| a + 1 == *b) {
+            self.passes.merkle.encode(pass, binding, run[0]..run[0] + run.len() as u32);
+        }
+    }
+
+    fn encode_search(
+        &mut self,
+        pass: &mut wgpu::ComputePass<'_>,
+        place: u32,
+        flight: usize,
+        uploads: Vec<(u32, SearchInput)>,
+        slices: &[Slice],
+    ) {
+        let place = &self.places[place as usize];
+        for (slot, SearchInput { header, ann_hash1 }) in uploads {
+            let bytes = search::round_bytes(&header, &ann_hash1);
+            self.gpu.queue.write_buffer(&place.rounds, u64::from(slot) * search::ROUND_LEN, &bytes);
+        }
+        let slice = |&Slice { slot, first, count }: &Slice| search::Slice { slot, first, count };
+        let slices: Vec<_> = slices.iter().map(slice).collect();
+        let harvest = &mut self.flights[flight].harvest;
+        harvest.start(&self.gpu);
+        self.passes.search.encode(&self.gpu, pass, &place.search[flight], harvest, &slices);
+    }
+
+    /// Reads what came of a submission that has ended.
+    fn read(&mut self, pending: &Pending) -> Result<Finished, GpuError> {
+        let Flight { back, stamps, .. } = &self.flights[pending.flight];
+        let mut elapsed = pending.submitted.elapsed();
+        let outcome = {
+            let view = back.get_mapped_range(..pending.bytes).map_err(|error| self.lost(&error))?;
+            let head: [u64; 2] = bytemuck::pod_read_unaligned(&view[..COUNTS_AT as usize]);
+            if stamps.is_some() && head[1] > head[0] {
+                let period = f64::from(self.gpu.queue.get_timestamp_period());
+                elapsed = Duration::from_secs_f64((head[1] - head[0]) as f64 * period / 1e9);
+            }
+            let data = &view[DATA_AT as usize..];
+            match pending.what {
+                PendingWork::Items => Outcome::Items,
+                PendingWork::Roots(count) => {
+                    Outcome::Roots(data.as_chunks().0.iter().copied().take(count).collect::<Vec<Hash64>>())
+                }
+                PendingWork::Search { limit } => {
+                    let count: u32 = bytemuck::pod_read_unaligned(&view[COUNTS_AT as usize..][..4]);
+                    let rows = data.chunks_exact(Output::LEN as usize).take(count.min(limit) as usize);
+                    Outcome::Winners { count, rows: rows.map(row).collect() }
+                }
+            }
+        };
+        back.unmap();
+        Ok(Finished { id: pending.id, elapsed, outcome })
+    }
+}
+
+fn row(bytes: &[u8]) -> Row {
+    let Output { announcement, hash, slot, .. } = bytemuck::pod_read_unaligned(bytes);
+    Row { slot, announcement: Announcement::from_bytes(announcement), hash }
+}
+
+impl Device for GpuDevice {
+    type Program = DeviceProgram;
+
+    fn lower(program: &TableProgram) -> Result<DeviceProgram, String> {
+        DeviceProgram::lower(program).map_err(|error| error.to_string())
+    }
+
+    fn submit(&mut self, submission: Submission<DeviceProgram>) -> Result<(), GpuError> {
+        let Submission { id, place, work } = submission;
+        let flight = self.free_flights.pop().expect("no more submissions than flights");
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let queries = self.flights[flight].stamps.as_ref().map(|stamps| stamps.queries.clone());
+        let what = {
+            let timestamp_writes = queries.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            });
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            match &work {
+                Work::Items { uploads, units } => {
+                    self.encode_items(&mut pass, place, uploads.clone(), units);
+                    PendingWork::Items
+                }
+                Work::Trees { slots } => {
+                    self.encode_trees(&mut pass, place, slots);
+                    PendingWork::Roots(slots.len())
+                }
+                Work::Search { uploads, slices, limit } => {
+                    self.encode_search(&mut pass, place, flight, uploads.clone(), slices);
+                    PendingWork::Search { limit: *limit }
+                }
+            }
+        };
+        let Flight { harvest, back, stamps } = &self.flights[flight];
+        if let Some(Stamps { queries, resolved }) = stamps {
+            encoder.resolve_query_set(queries, 0..2, resolved, 0);
+            encoder.copy_buffer_to_buffer(resolved, 0, back, 0, COUNTS_AT);
+        }
+        let mut bytes = DATA_AT;
+        match &work {
+            Work::Items { .. } => {}
+            Work::Trees { slots } => {
+                let trees = &self.places[place as usize].trees;
+                for slot in slots {
+                    encoder.copy_buffer_to_buffer(trees, merkle::root_offset(*slot), back, bytes, 64);
+                    bytes += 64;
+                }
+            }
+            Work::Search { limit, .. } => {
+                encoder.copy_buffer_to_buffer(harvest.counts(), 0, back, COUNTS_AT, 16);
+                let rows = u64::from(*limit) * Output::LEN;
+                encoder.copy_buffer_to_buffer(harvest.outputs(), 0, back, bytes, rows);
+                bytes += rows;
+            }
+        }
+        let index = self.gpu.queue.submit([encoder.finish()]);
+        let mapped = Mapped::default();
+        let tell = mapped.clone();
+        back.map_async(wgpu::MapMode::Read, ..bytes, move |result| *lock(&tell) = Some(result));
+        let submitted = Instant::now();
+        self.pending.push_back(Pending { id, index, flight, submitted, bytes, mapped, what });
+        self.check()
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<Option<Finished>, GpuError> {
+        let Some(oldest) = self.pending.front() else { return Ok(None) };
+        let submission_index = Some(oldest.index.clone());
+        let answer = self.gpu.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(timeout) });
+        self.check()?;
+        match answer {
+            Ok(_) => match &*lock(&oldest.mapped) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(self.lost(error)),
+                None => return Ok(None),
+            },
+            Err(wgpu::PollError::Timeout) => return Ok(None),
+            // A device that is lost takes work in silence, and knows nothing of it afterwards.
+            Err(error) => return Err(self.lost(&error)),
+        }
+        let pending = self.pending.pop_front().expect("it was there a moment ago");
+        let finished = self.read(&pending)?;
+        self.free_flights.push(pending.flight);
+        Ok(Some(finished))
+    }
+}
+
+impl Place {
+    fn new(gpu: &Gpu, passes: &Passes, work: &WorkMemory, flights: &[Flight], plan: Plan) -> Self {
+        let slots = plan.slots;
+        let programs = gpu.buffer("programs", u64::from(slots) * 4 * PROGRAM_WORDS as u64);
+        let tables = gpu.buffer("tables", merkle::tables_bytes(slots));
+        let trees = gpu.buffer("trees", merkle::trees_bytes(slots));
+        let rounds = gpu.buffer("rounds", search::rounds_bytes(slots));
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let buffers = ExecuteBuffers {
+            programs: whole(&programs),
+            units: whole(&work.units),
+            executed: whole(&work.executed),
+            scratch: whole(&work.scratch),
+        };
+        let bind = |flight: &Flight| {
+            passes.search.bind(gpu, &rounds, &tables, &trees, &work.states, &flight.harvest)
+        };
+        Self {
+            execute: passes.execute.bind(gpu, buffers),
+            finish: passes.finish.bind(gpu, whole(&work.units), whole(&work.executed), whole(&tables)),
+            merkle: passes.merkle.bind(gpu, &tables, &trees),
+            search: flights.iter().map(bind).collect(),
+            templates: vec![None; slots as usize],
+            programs,
+            trees,
+            rounds,
+        }
+    }
+}
+
+impl Flight {
+    fn new(gpu: &Gpu, search: &Search, plan: Plan) -> Self {
+        let rows = u64::from(plan.outputs) * Output::LEN;
+        let roots = u64::from(plan.slots) * 64;
+        let back = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("back"),
+            size: DATA_AT + rows.max(roots),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let timed = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        Self { harvest: search.harvest(gpu), back, stamps: timed.then(|| Stamps::new(gpu)) }
+    }
+}
+
+impl Stamps {
+    fn new(gpu: &Gpu) -> Self {
+        let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("stamps"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let resolved = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("stamps"),
+            size: 16,
+            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        Self { queries, resolved }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::gpu::{
+        adapters::Kind,
+        context::{Options, testing::on_each_adapter},
+        driver::prove,
+        plan::Limits,
+    };
+
+    /// A plan as small as they come.
+    fn plan(slots: u32) -> Plan {
+        let limits = Limits { kind: Kind::Software, binding: 128 << 20, buffer: 1 << 31 };
+        Plan { slots, places: 1, units: 1, states: 1024, ..Plan::new(limits, None).expect("a plan") }
+    }
+
+    fn config(adapter: &wgpu::Adapter, options: Options) -> Config {
+        Config { options, ..Tuning::default().config(&adapter.limits()) }
+    }
+
+    #[test]
+    fn a_round_of_difficulty_2_is_the_known_one_byte_by_byte() {
+        on_each_adapter(|adapter, options| {
+            // Without 64-bit integers in a tight place, so that slices are searched again, and without checks.
+            let (plan, unchecked) = match options.int64 {
+                true => (plan(1), false),
+                false => (Plan { states: 300, outputs: 100, ..plan(1) }, true),
+            };
+            let options = Options { unchecked, ..options };
+            let mut device = GpuDevice::open(adapter, &config(adapter, options), plan).expect("it opens");
+            let proved = prove(&mut device, plan, "this device");
+            assert!(proved.is_ok(), "{proved:?}");
+        });
+    }
+
+    #[test]
+    fn a_device_that_is_taken_away_is_told_as_lost() {
+        on_each_adapter(|adapter, options| {
+            if !options.int64 {
+                return;
+            }
+            let mut device = GpuDevice::open(adapter, &config(adapter, options), plan(1)).expect("it opens");
+            let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                device.gpu.device.destroy();
+                let work = Work::Trees { slots: vec![0] };
+                device.submit(Submission { id: 0, place: 0, work })?;
+                (0..100).try_for_each(|_| device.wait(Duration::from_millis(50)).map(drop))
+            }));
+            // The library says so, or panics: both are an end that the driver takes for a loss.
+            assert!(!matches!(lost, Ok(Ok(()))), "nobody noticed");
+            assert!(matches!(lost, Err(_) | Ok(Err(GpuError::Lost { .. }))), "{lost:?}");
+        });
+    }
+
+    #[test]
+    fn work_that_the_driver_refuses_is_told() {
+        on_each_adapter(|adapter, options| {
+            if !options.int64 {
+                return;
+            }
+            let device = GpuDevice::open(adapter, &config(adapter, options), plan(1)).expect("it opens");
+            assert!(device.check().is_ok());
+            device.gpu.buffer("too large", 1 << 60);
+            let error = device.check().expect_err("it is too large");
+            assert!(matches!(error, GpuError::Refused { .. }), "{error}");
+            assert!(device.check().is_ok(), "it is told once");
+        });
+    }
+}
