@@ -43,7 +43,7 @@ pub use self::{
     report::{Energy, Figures, Measurement, ReadError, Report, RoundTime},
 };
 use crate::{
-    backend::{Backend, Sink, cpu},
+    backend::{self, Backend, Sink, Which, cpu, gpu},
     protocol::BlockHash,
     values::{BackendId, Job},
 };
@@ -87,6 +87,33 @@ impl Setup {
                 Ok(vec![Box::new(backend)])
             }),
         }
+    }
+
+    /// Graphics cards alone.
+    pub fn gpu(settings: gpu::Settings) -> Self {
+        Self {
+            backend: "gpu".into(),
+            threads: None,
+            kernel: None,
+            start: Self::starting(Which::Gpu, cpu::Settings::default(), settings),
+        }
+    }
+
+    /// Graphics cards and processors together, as `ann` mines.
+    pub fn all(cpu: cpu::Settings, gpu: gpu::Settings) -> Self {
+        let kernel = cpu.kernel.unwrap_or_else(Kernel::detect);
+        Self {
+            backend: "gpu and cpu".into(),
+            threads: None,
+            kernel: Some(kernel.name().into()),
+            start: Self::starting(Which::Auto, cpu, gpu),
+        }
+    }
+
+    fn starting(which: Which, cpu: cpu::Settings, gpu: gpu::Settings) -> Start {
+        Box::new(move |sink| {
+            backend::start(which, cpu.clone(), &gpu, &sink).map_err(|error| error.to_string())
+        })
     }
 
     /// What it is called in tables: "2 threads", or the backend's name.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Exit, KernelChoice, UsageError, parse_period};
 use crate::{
-    backend::cpu,
+    backend::{cpu, gpu},
     bench::{
         self, Progress, Report, Settings, Setup, Stopper,
         checksum::{self, Outcome, Verdict},
@@ -48,6 +48,19 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     team: Option<NonZero<usize>>,
 
+    /// GPUs that mine: indices and parts of names as `pktmine devices` lists them, separated by commas [default: all
+    /// graphics cards]
+    #[arg(long, value_name = "LIST")]
+    device: Option<String>,
+
+    /// Rounds that each GPU takes at once [default: what suits it]
+    #[arg(long, value_name = "N")]
+    gpu_rounds: Option<NonZero<u32>>,
+
+    /// Settings of GPU passes that change nothing but their speed, for measuring: KEY=VALUE, separated by commas
+    #[arg(long, value_name = "SETTINGS", hide = true)]
+    gpu_tuning: Option<gpu::Tuning>,
+
     /// Difficulties, each measured by itself: 2,128,4096 [default: 128; with --checksum 2]
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(2..))]
     difficulty: Vec<u64>,
@@ -82,12 +95,12 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// Everything that this build can use
+    /// The processors, the graphics cards if there are any, and both together, each by itself
     #[default]
     Auto,
     /// The processors
     Cpu,
-    /// Graphics processors
+    /// Graphics cards
     Gpu,
 }
 
@@ -140,23 +153,49 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 }
 
 /// What is to be measured, one after the other.
-fn setups(arguments: &Arguments) -> anyhow::Result<Vec<Setup>> {
+fn setups(arguments: &Arguments) -> Result<Vec<Setup>, UsageError> {
+    let of_gpus = arguments.device.is_some() || arguments.gpu_rounds.is_some();
     match arguments.backend {
-        Backend::Cpu | Backend::Auto => {
-            let threads = match arguments.threads.as_slice() {
-                [] => vec![None],
-                list => list.iter().copied().map(Some).collect(),
-            };
-            let cpu = |threads| cpu::Settings {
-                threads,
-                team: arguments.team,
-                kernel: arguments.kernel.0,
-                ..cpu::Settings::default()
-            };
-            Ok(threads.into_iter().map(|threads| Setup::cpu(cpu(threads))).collect())
+        Backend::Cpu if of_gpus => {
+            return Err(UsageError(
+                "--device and --gpu-rounds are for GPUs: leave --backend cpu away".into(),
+            ));
         }
-        Backend::Gpu => anyhow::bail!("the GPU backend is not built yet: measure with --backend cpu"),
+        Backend::Gpu if !arguments.threads.is_empty() || arguments.team.is_some() => {
+            return Err(UsageError(
+                "--threads and --team are for processors: leave --backend gpu away".into(),
+            ));
+        }
+        _ => {}
     }
+    let threads = match arguments.threads.as_slice() {
+        [] => vec![None],
+        list => list.iter().copied().map(Some).collect(),
+    };
+    let cpu = |threads| cpu::Settings {
+        threads,
+        team: arguments.team,
+        kernel: arguments.kernel.0,
+        ..cpu::Settings::default()
+    };
+    let gpu = gpu::Settings {
+        devices: arguments.device.clone().map_or(gpu::Selection::Suitable, gpu::Selection::Named),
+        rounds: arguments.gpu_rounds,
+        tuning: arguments.gpu_tuning.clone().unwrap_or_default(),
+    };
+    let unknown = |error| UsageError(format!("--device: {error}"));
+    let has_gpus = arguments.backend != Backend::Cpu && gpu.devices.finds_any().map_err(unknown)?;
+    let mut setups = Vec::new();
+    if arguments.backend != Backend::Gpu {
+        setups.extend(threads.into_iter().map(|threads| Setup::cpu(cpu(threads))));
+    }
+    if has_gpus || arguments.backend == Backend::Gpu {
+        setups.push(Setup::gpu(gpu.clone()));
+    }
+    if has_gpus && arguments.backend == Backend::Auto {
+        setups.push(Setup::all(cpu(None), gpu));
+    }
+    Ok(setups)
 }
 
 fn no_duplicates<T: PartialEq + std::fmt::Display>(flag: &str, list: &[T]) -> Result<(), UsageError> {

@@ -205,6 +205,15 @@ pub const NO_DEVICE: &str = "no driver shows any: install your card's Vulkan dri
                              else Mesa's: mesa-vulkan-drivers on Debian and Ubuntu)";
 
 impl Selection {
+    /// Whether this machine has any of them.
+    ///
+    /// # Errors
+    /// If the user means one that is not there.
+    pub fn finds_any(&self) -> Result<bool, UnknownDevice> {
+        let all: Vec<About> = list().into_iter().map(|adapter| adapter.about).collect();
+        Ok(!self.choose(&all.iter().collect::<Vec<_>>())?.is_empty())
+    }
+
     /// Indices of the devices that are meant, each once, in the order of the list.
     ///
     /// # Errors
