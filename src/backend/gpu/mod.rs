@@ -6,15 +6,15 @@
 //!
 //! | module | |
 //! |---|---|
-//! | [`adapters`](mod@adapters) | which devices there are, and which the user means |
-//! | [`plan`](mod@plan), [`pace`](mod@pace) | how many rounds at once, and how much of a kind of work in a submission: pure functions |
-//! | [`batch`](mod@batch) | the life of batches: a state machine that says what to submit next |
-//! | [`driver`](mod@driver), [`recovery`](mod@recovery) | the device's thread, and what becomes of a device that fails |
-//! | [`host`](mod@host) | threads that choose hard nonces and make programs |
-//! | [`device`](mod@device) | memory, encoding, reading back |
-//! | [`tuning`](mod@tuning) | what only hardware can decide, in one place |
-//! | [`passes`](mod@passes), [`program`](mod@program) | the shaders' host sides, and programs in the form that they run |
-//! | [`context`](mod@context), [`source`](mod@source), [`primitives`](mod@primitives) | an open device, and shaders put together from parts |
+//! | `adapters` | which devices there are, and which the user means |
+//! | `plan`, `pace` | how many rounds at once, and how much of a kind of work in a submission: pure functions |
+//! | `batch` | the life of batches: a state machine that says what to submit next |
+//! | `driver`, `recovery` | the device's thread, and what becomes of a device that fails |
+//! | `host` | threads that choose hard nonces and make programs |
+//! | `device` | memory, encoding, reading back |
+//! | `tuning` | what only hardware can decide, in one place |
+//! | `passes`, `program` | the shaders' host sides, and programs in the form that they run |
+//! | `context`, `source`, `primitives` | an open device, and shaders put together from parts |
 //!
 //! Only `context`, `device`, `adapters` and `passes` know the device library. The driver is tested against a device that
 //! the processor plays, the batches against one that only keeps books.
@@ -49,10 +49,10 @@
 //! |---|---|---|---|
 //! | tables | place | slot, item 0..8192, 256 words | table 1's items until they are hashed, then table 2's |
 //! | trees | place | slot, node 0..16384, 16 words | table 1's Merkle tree: leaves, then level by level, root at node 16382 |
-//! | programs | place | slot, see [`program`](mod@program) | what a table is made from: instructions, words of MEM, initial state |
+//! | programs | place | slot, see `program` | what a table is made from: instructions, words of MEM, initial state |
 //! | rounds | place | slot, 576 words | header, target and initial state of a search |
 //! | executed | device | unit, lane 0..1792, 512 words | states behind both cycles, item number not yet added |
-//! | scratch | device | unit, see [`passes::execute`] | registers |
+//! | scratch | device | unit, see `passes::execute` | registers |
 //! | states | device | state, 512 words | soft nonces in search |
 //! | outputs | submission in flight | record, 272 words | announcements with their hashes and slots |
 

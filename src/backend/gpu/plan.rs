@@ -40,7 +40,7 @@ pub struct Plan {
     pub states: u32,
     /// Announcements that a submission reads back at most.
     pub outputs: u32,
-    /// What the first submissions cost, see [`Pace`].
+    /// What the first submissions cost, see `Pace`.
     pub first: [f64; 3],
 }
 
