@@ -472,7 +472,7 @@ enum Whoever {
     /// The peer, with these work bits.
     Peer(WorkBits),
     /// The CPU backend on one thread, with the work bits that it is given by the pool client.
-    Backend(Whole),
+    Backend(Box<Whole>),
 }
 
 fn time_mining(report: &mut Report, miners: &mut [Miner]) {
@@ -489,7 +489,7 @@ fn time_mining(report: &mut Report, miners: &mut [Miner]) {
     for (difficulty, asked, rounds) in ASKED {
         let asked = WorkBits::new(asked).expect("pools ask for valid work bits");
         let ours = WorkBitsRule::default().choose(asked);
-        let mut miners = vec![Whoever::Peer(asked), Whoever::Backend(Whole::start(kernel, 1))];
+        let mut miners = vec![Whoever::Peer(asked), Whoever::Backend(Box::new(Whole::start(kernel, 1)))];
         let mut names = vec!["peer", kernel.name()];
         if ours != asked {
             miners.push(Whoever::Peer(ours));
