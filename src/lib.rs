@@ -21,6 +21,7 @@ pub mod backend;
 pub mod cli;
 pub mod display;
 mod http;
+mod http_server;
 pub mod local_pool;
 pub mod miner;
 pub mod pool;
