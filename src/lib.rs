@@ -10,6 +10,7 @@
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
 //! | [`report`] | counters | snapshots, status lines |
 //! | [`display`] | snapshots, keys | the block on a terminal |
+//! | [`api`] | snapshots, requests | metrics, JSON, a page |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
 //!
@@ -17,6 +18,7 @@
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]; [`cli`] is what the user types. `local_pool` knows nothing of the miner, only [`protocol`].
 
+pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod display;
