@@ -194,7 +194,7 @@ pub async fn read_small(body: Incoming, limit: usize, timeout: Duration) -> Resu
 }
 
 /// An answer that is not on the wire yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,

@@ -159,7 +159,7 @@ mod tests {
 
     fn settings(token: Option<&str>, control: bool) -> Settings {
         let token = token.map(|text| text.parse().expect("a token"));
-        Settings { listen: ([127, 0, 0, 1], 4048).into(), token, control }
+        Settings { listen: ([127, 0, 0, 1], 4048).into(), token, control, cards: Vec::new() }
     }
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {

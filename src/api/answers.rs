@@ -1,6 +1,12 @@
 //! Which request gets which answer.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::MapErr};
@@ -11,6 +17,7 @@ use url::Url;
 use super::{
     Settings,
     access::{self, Denied},
+    health::Health,
     machine::{Machine, Usage},
     metrics,
     rpc::{self, Rpc},
@@ -41,16 +48,52 @@ pub struct Shared {
     watch: Watch,
     rpc: Rpc,
     machine: Machine,
+    health: Health,
+    /// The newest answers, so that many requests cost one rendering a snapshot.
+    rendered: Mutex<BTreeMap<Endpoint, (Arc<Snapshot>, Reply)>>,
 }
 
 impl Shared {
     pub fn new(settings: Settings, watch: Watch, control: Control) -> Self {
-        Self { settings, watch, rpc: Rpc::new(control), machine: Machine::read() }
+        let health = Health::new(settings.cards.clone());
+        let rpc = Rpc::new(control);
+        Self { settings, watch, rpc, machine: Machine::read(), health, rendered: Mutex::default() }
+    }
+}
+
+impl Shared {
+    /// The answer from a snapshot.
+    fn rendered(&self, endpoint: Endpoint, snapshot: Arc<Snapshot>) -> Reply {
+        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, reply)) = rendered.get(&endpoint)
+            && Arc::ptr_eq(of, &snapshot)
+        {
+            return reply.clone();
+        }
+        let reply = self.render(endpoint, &snapshot);
+        rendered.insert(endpoint, (snapshot, reply.clone()));
+        reply
+    }
+
+    fn render(&self, endpoint: Endpoint, snapshot: &Snapshot) -> Reply {
+        let (usage, restricted) = (Usage::read(), !self.settings.control);
+        let reply = match endpoint {
+            Endpoint::Metrics => {
+                Reply::new(200, metrics::CONTENT_TYPE, metrics::render(snapshot, &usage).into())
+            }
+            Endpoint::Summary => {
+                Reply::json(200, &summary::summary(snapshot, &self.machine, &usage, restricted))
+            }
+            Endpoint::Backends => Reply::json(200, &summary::backends(snapshot, &self.machine, &self.health)),
+            Endpoint::Config => Reply::json(200, &summary::config(snapshot, &self.settings)),
+            _ => Reply::json(200, &status(snapshot, restricted)),
+        };
+        hide_passwords(reply, snapshot)
     }
 }
 
 /// What there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Endpoint {
     Page,
     Status,
@@ -141,17 +184,7 @@ async fn work(shared: &Shared, endpoint: Endpoint, request: Request<Incoming>) -
     let Some(snapshot) = shared.watch.latest() else {
         return Reply::text(503, "Service Unavailable: the miner is starting").with(header::RETRY_AFTER, "1");
     };
-    let (machine, usage, restricted) = (&shared.machine, Usage::read(), !shared.settings.control);
-    let reply = match endpoint {
-        Endpoint::Metrics => {
-            Reply::new(200, metrics::CONTENT_TYPE, metrics::render(&snapshot, &usage).into())
-        }
-        Endpoint::Summary => Reply::json(200, &summary::summary(&snapshot, machine, &usage, restricted)),
-        Endpoint::Backends => Reply::json(200, &summary::backends(&snapshot, machine)),
-        Endpoint::Config => Reply::json(200, &summary::config(&snapshot, &shared.settings)),
-        _ => Reply::json(200, &status(&snapshot, restricted)),
-    };
-    hide_passwords(reply, &snapshot)
+    shared.rendered(endpoint, snapshot)
 }
 
 /// What the page shows: a status line's object, and what is not repeated in each line.

@@ -10,11 +10,13 @@
 //! | `metrics` | `/metrics` |
 //! | `summary` | what dashboards of other miners read |
 //! | `rpc` | `/json_rpc` |
+//! | `health` | how graphics processors are |
 //! | `machine` | what the system tells about itself |
 //! | `page.html` | `/`, which shows what `/status.json` has |
 
 mod access;
 mod answers;
+mod health;
 mod machine;
 mod metrics;
 mod rpc;
@@ -24,8 +26,11 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use tokio::{runtime::Builder, sync::oneshot};
 
-pub use self::access::{Token, TokenError};
 use self::answers::Shared;
+pub use self::{
+    access::{Token, TokenError},
+    health::Card,
+};
 use crate::{
     http_server::{self, Limits, WhenFull},
     miner::Control,
@@ -49,6 +54,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Whether clients may pause, resume and stop the miner.
     pub control: bool,
+    /// The graphics processors that mine.
+    pub cards: Vec<Card>,
 }
 
 /// An API that cannot start.

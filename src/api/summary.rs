@@ -6,6 +6,7 @@ use url::{Host, Url};
 
 use super::{
     Settings,
+    health::Health,
     machine::{Machine, Usage},
 };
 use crate::{
@@ -86,7 +87,7 @@ pub fn summary(snapshot: &Snapshot, machine: &Machine, usage: &Usage, restricted
 }
 
 /// `GET /2/backends`: one object for the processors, one for all graphics processors.
-pub fn backends(snapshot: &Snapshot, machine: &Machine) -> Value {
+pub fn backends(snapshot: &Snapshot, machine: &Machine, health: &Health) -> Value {
     let kind = |row: &BackendRow| row.name.split(' ').next().unwrap_or_default().to_owned();
     let mut kinds: Vec<String> = Vec::new();
     for row in &snapshot.backends {
@@ -103,7 +104,7 @@ pub fn backends(snapshot: &Snapshot, machine: &Machine) -> Value {
             "algo": ALGORITHM,
             "profile": rows.first().map_or("", |row| row.description.as_str()),
             "hashrate": [number(sum(0)), number(sum(1)), number(sum(2))],
-            "threads": rows.iter().enumerate().map(|(index, row)| thread(index, row)).collect::<Vec<_>>(),
+            "threads": rows.iter().enumerate().map(|(index, row)| thread(index, row, health)).collect::<Vec<_>>(),
         });
         if name == "cpu" {
             object["hw-aes"] = machine.flags.contains("aes").into();
@@ -120,15 +121,28 @@ pub fn backends(snapshot: &Snapshot, machine: &Machine) -> Value {
 }
 
 /// What mines together and is counted together: a graphics processor, or all threads of the processors.
-fn thread(index: usize, row: &BackendRow) -> Value {
-    json!({
+fn thread(index: usize, row: &BackendRow, health: &Health) -> Value {
+    let mut thread = json!({
         "index": index,
         "name": row.description,
         "intensity": 1,
         "affinity": -1,
         "av": 1,
         "hashrate": windows(&row.rates),
-    })
+    });
+    if row.name.starts_with("gpu") {
+        thread["bus_id"] = health.bus(&row.name).map(short_bus).into();
+        thread["health"] = health.read(&row.name);
+    }
+    thread
+}
+
+/// "0a:00.0" of "0000:0a:00.0", as dashboards know it.
+fn short_bus(bus: &str) -> &str {
+    match bus.matches(':').count() {
+        2 => bus.split_once(':').map_or(bus, |(_, rest)| rest),
+        _ => bus,
+    }
 }
 
 /// `GET /1/config`, without what is nobody else's business: the token and the address that is paid.
@@ -255,4 +269,42 @@ fn id(host: &str) -> String {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api::Card, report::snapshot::tests::snapshot};
+
+    #[test]
+    fn graphics_processors_are_one_backend_with_their_places_and_health() {
+        let mut snapshot = snapshot(vec![Account::default()]);
+        for name in ["gpu 0", "gpu 1"] {
+            let row = BackendRow { name: name.into(), ..snapshot.backends[0].clone() };
+            snapshot.backends.push(row);
+        }
+        snapshot.backends[2].failed = Some("it errs".into());
+        let health = Health::new(vec![Card { backend: "gpu 1".into(), bus: "0000:0a:00.0".into() }]);
+        let backends = backends(&snapshot, &Machine::default(), &health);
+        let [cpu, gpu] = backends.as_array().expect("a list").as_slice() else { panic!("{backends}") };
+        assert_eq!((&cpu["type"], &gpu["type"]), (&"cpu".into(), &"gpu".into()));
+        assert_eq!((&cpu["hashrate"][0], &gpu["hashrate"][0]), (&36_100.0.into(), &72_200.0.into()));
+        assert!(cpu["threads"][0].get("health").is_none() && gpu["enabled"] == true);
+        assert_eq!(
+            (&gpu["threads"][0]["bus_id"], &gpu["threads"][1]["bus_id"]),
+            (&Value::Null, &"0a:00.0".into())
+        );
+        assert!(gpu["threads"][1]["health"].get("temperature").is_some());
+    }
+
+    #[test]
+    fn before_there_is_work_the_summary_has_its_numbers_too() {
+        let mut snapshot = snapshot(Vec::new());
+        snapshot.job = None;
+        let summary = summary(&snapshot, &Machine::default(), &Usage::default(), true);
+        assert_eq!(
+            (&summary["results"]["diff_current"], &summary["connection"]["pool"]),
+            (&0.into(), &"".into())
+        );
+    }
 }

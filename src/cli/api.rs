@@ -33,7 +33,12 @@ impl Flags {
     /// If it cannot listen, or anybody on the network could control the miner.
     pub fn start(&self, miner: &Miner) -> anyhow::Result<Option<Api>> {
         let Some(listen) = self.http else { return Ok(None) };
-        let settings = Settings { listen, token: self.http_token.clone(), control: self.http_control };
+        let settings = Settings {
+            listen,
+            token: self.http_token.clone(),
+            control: self.http_control,
+            cards: Vec::new(),
+        };
         let api = Api::start(settings, miner.watch(), miner.control()).map_err(|error| match error {
             StartError::OpenControl(_) => UsageError(error.to_string()).into(),
             other => anyhow::Error::new(other),
