@@ -24,7 +24,7 @@ pub fn summary(snapshot: &Snapshot, machine: &Machine, usage: &Usage, restricted
     let pool = Leader::of(snapshot);
     let work = whole(snapshot.work);
     // Time between two announcements that were taken.
-    let average_ms = if pool.accepted > 0 { snapshot.mined.as_millis() as u64 / pool.accepted } else { 0 };
+    let average_ms = (snapshot.mined.as_millis() as u64).checked_div(pool.accepted).unwrap_or(0);
     let threads: Vec<_> = snapshot.backends.iter().map(|row| windows(&row.rates)).collect();
     json!({
         "id": id(&machine.host),
