@@ -5,9 +5,11 @@
 
 mod alternate;
 mod peer;
+mod whole;
 
 use std::hint::black_box;
 use std::ops::Range;
+use std::time::Duration;
 
 use clap::Parser;
 use kernels::item::{Columns, TABLE_ITEMS};
@@ -16,10 +18,12 @@ use kernels::{
     Announcement, Hash32, Hash64, Header, Item, Kernel, MerkleTree, Passes, Program, Table, TableProgram,
     Target, Validator, Winner, WorkBits, primitives,
 };
+use pktmine::pool::WorkBitsRule;
 use serde::Serialize;
 
 use alternate::{Series, alternate, median, seconds, summarize};
 use peer::{Peer, Sodium};
+use whole::Whole;
 
 /// Hash of the parent block of every round here.
 const PARENT_HASH: Hash32 = [0x5a; 32];
@@ -34,7 +38,7 @@ const SLICE: u32 = 1 << 16;
 #[derive(Parser)]
 #[command(name = "plain")]
 struct Args {
-    /// Steps to time: primitives, program, item, table, hash, round [default: all]
+    /// Steps to time: primitives, program, item, table, hash, round, mine, threads, cancel [default: all]
     steps: Vec<String>,
     /// Time these kernels only; may be repeated
     #[arg(long)]
@@ -60,13 +64,16 @@ fn main() {
         return;
     }
     let args = Args::parse();
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 9] = [
         ("primitives", time_primitives),
         ("program", time_programs),
         ("item", time_items),
         ("table", time_tables),
         ("hash", time_hashes),
         ("round", time_rounds),
+        ("mine", time_mining),
+        ("threads", time_threads),
+        ("cancel", time_cancelling),
     ];
     if let Some(unknown) = args.steps.iter().find(|step| steps.iter().all(|(name, _)| name != step)) {
         let names = steps.map(|(name, _)| name).join(", ");
@@ -81,7 +88,7 @@ fn main() {
     report.line(&format!("{}; one thread; all variants agree", Sodium::init().describe()));
     let clock = if cfg!(unix) { "the thread's processor time" } else { "elapsed time" };
     report.line(&format!(
-        "{clock}; median (fastest – slowest) of the turns; × peer: median of the ratios within a turn"
+        "{clock}; median (fastest – slowest) of the turns; ×: the first's time by this one's, the median over turns"
     ));
     for (name, time) in steps {
         if args.steps.is_empty() || args.steps.iter().any(|step| step == name) {
@@ -407,40 +414,143 @@ fn time_rounds(report: &mut Report, miners: &mut [Miner]) {
     let mut memory = RoundMemory::default();
     for difficulty in DIFFICULTIES {
         let work_bits = work_bits(difficulty);
-        let target = work_bits.target();
-        let nonces = work_bits.soft_nonce_max() + 1;
-        let timed = nonces.min(SLICE);
-        let expected = f64::from(nonces) / work_bits.difficulty_f64();
         let mut found: (usize, Vec<Announcement>) = (usize::MAX, Vec::new());
         let slot = |turn: usize, miner: &mut Miner| {
-            let header = header(turn as u32, work_bits);
-            let mut announcements = Vec::new();
-            let mut total = seconds(|| announcements = miner.mine_round(&header, 0..timed, &mut memory));
+            let (seconds, announcements) = time_round(miner, &header(turn as u32, work_bits), &mut memory);
             if found.0 != turn {
                 found = (turn, announcements);
             } else {
                 assert!(announcements == found.1, "{} finds other announcements than the peer", miner.name());
             }
-            if nonces > timed {
-                let ann_hash1 = round::ann_hash1(&header, memory.tree.root());
-                let slice = timed..2 * timed;
-                let more =
-                    seconds(|| drop(black_box(miner.search(&memory.table2, &ann_hash1, &target, slice))));
-                total += more * f64::from((nonces - timed) / timed);
-            }
-            vec![total / expected]
+            vec![seconds]
         };
         let series = alternate(report.turns(7), miners, slot);
+        let nonces = nonces(work_bits);
         let measure = format!(
-            "difficulty {difficulty}, work bits {work_bits}: {nonces} soft nonces, {expected:.0} announcements expected"
+            "difficulty {difficulty}, work bits {work_bits}: {nonces} soft nonces, {:.0} announcements expected",
+            expected(work_bits)
         );
-        let note = if nonces > timed {
-            format!("composed: a round of {timed} soft nonces, and {timed} more for all of the others")
+        let note = if nonces > SLICE {
+            format!("composed: a round of {SLICE} soft nonces, and {SLICE} more for all of the others")
         } else {
             String::new()
         };
         report.rows(&measure, Unit::Announcements(difficulty), &note, &names(miners), &series[0]);
     }
+}
+
+/// Soft nonces of a round.
+fn nonces(work_bits: WorkBits) -> u32 {
+    work_bits.soft_nonce_max() + 1
+}
+
+/// Announcements to be expected of a round.
+fn expected(work_bits: WorkBits) -> f64 {
+    f64::from(nonces(work_bits)) / work_bits.difficulty_f64()
+}
+
+/// Seconds of a round per announcement to be expected, and what its first [`SLICE`] of soft nonces gave.
+fn time_round(miner: &mut Miner, header: &Header, memory: &mut RoundMemory) -> (f64, Vec<Announcement>) {
+    let work_bits = header.work_bits;
+    let timed = nonces(work_bits).min(SLICE);
+    let mut announcements = Vec::new();
+    let mut total = seconds(|| announcements = miner.mine_round(header, 0..timed, memory));
+    if nonces(work_bits) > timed {
+        let (ann_hash1, target) = (round::ann_hash1(header, memory.tree.root()), work_bits.target());
+        let slice = timed..2 * timed;
+        let more = seconds(|| drop(black_box(miner.search(&memory.table2, &ann_hash1, &target, slice))));
+        total += more * f64::from((nonces(work_bits) - timed) / timed);
+    }
+    (total / expected(work_bits), announcements)
+}
+
+/// Work bits that pools ask for, and rounds that a whole miner mines in a turn.
+const ASKED: [(u64, u32, usize); 3] = [(2, 0x207f_ffff, 24), (128, 0x2002_0000, 3), (4096, 0x1f0f_ffff, 1)];
+
+/// A miner as its users run it.
+enum Whoever {
+    /// The peer, with these work bits.
+    Peer(WorkBits),
+    /// The CPU backend on one thread, with the work bits that it is given by the pool client.
+    Backend(Whole),
+}
+
+fn time_mining(report: &mut Report, miners: &mut [Miner]) {
+    report.heading(
+        "mine: the CPU backend on one thread, with all its choices, for a pool that asks for these work bits",
+    );
+    report.line("  (the process's processor time; the peer takes hard nonces and work bits as they come)");
+    let fastest = miners.iter().find_map(|miner| match miner {
+        Miner::Kernel(kernel, _) => Some(*kernel),
+        Miner::Peer(_) => None,
+    });
+    let Some((peer, kernel)) = miners.first_mut().zip(fastest) else { return };
+    let (mut memory, mut found, mut mined) = (RoundMemory::default(), 0, 0.0);
+    for (difficulty, asked, rounds) in ASKED {
+        let asked = WorkBits::new(asked).expect("pools ask for valid work bits");
+        let ours = WorkBitsRule::default().choose(asked);
+        let mut miners = vec![Whoever::Peer(asked), Whoever::Backend(Whole::start(kernel, 1))];
+        let mut names = vec!["peer", kernel.name()];
+        if ours != asked {
+            miners.push(Whoever::Peer(ours));
+            names.push("peer, as long");
+        }
+        let slot = |turn: usize, miner: &mut Whoever| match miner {
+            Whoever::Peer(bits) => vec![time_round(peer, &header(turn as u32, *bits), &mut memory).0],
+            Whoever::Backend(whole) => {
+                let stretch = whole.mine(ours, rounds);
+                found += stretch.found;
+                mined += expected(ours) * rounds as f64;
+                vec![stretch.processor / (expected(ours) * rounds as f64)]
+            }
+        };
+        let series = alternate(report.turns(if difficulty == 4096 { 4 } else { 11 }), &mut miners, slot);
+        let measure = format!("difficulty {difficulty}: the pool asks for {asked}, the backend takes {ours}");
+        report.rows(&measure, Unit::Announcements(difficulty), "", &names, &series[0]);
+    }
+    report.line(&format!("  (the backend found {found} announcements where {mined:.0} were to be expected)"));
+}
+
+fn time_threads(report: &mut Report, miners: &mut [Miner]) {
+    let Some(Miner::Kernel(kernel, _)) = miners.get(1) else { return };
+    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut threads = vec![1, most];
+    threads.dedup();
+    let mut wholes: Vec<Whole> = threads.iter().map(|threads| Whole::start(*kernel, *threads)).collect();
+    let series = alternate(report.turns(9), &mut wholes, |_, whole| {
+        let stretch = whole.mine_for(work_bits(128), Duration::from_secs(3));
+        vec![stretch.elapsed / stretch.hashes as f64, stretch.processor / stretch.hashes as f64]
+    });
+    report.heading("threads: the CPU backend at difficulty 128, all of its steps, 3 seconds a turn");
+    let names: Vec<String> = threads.iter().map(|threads| format!("{threads} threads")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    report.rows("elapsed time per hash, whatever else runs", Unit::Seconds, "", &names, &series[0]);
+    report.rows("processor time per hash, over all threads", Unit::Seconds, "", &names, &series[1]);
+}
+
+fn time_cancelling(report: &mut Report, miners: &mut [Miner]) {
+    const CANCELS: u32 = 12;
+    let kernels = miners.iter().filter_map(|miner| match miner {
+        Miner::Kernel(kernel, _) => Some(*kernel),
+        Miner::Peer(_) => None,
+    });
+    let kernels: Vec<Kernel> = kernels.collect();
+    let most = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut wholes: Vec<Whole> = kernels.iter().map(|kernel| Whole::start(*kernel, most)).collect();
+    let slot = |turn: usize, whole: &mut Whole| {
+        // All steps of a round come up.
+        let waits = (0..CANCELS).map(|i| Duration::from_millis(u64::from(7 + 29 * i) + turn as u64));
+        waits.map(|wait| whole.cancel_after(work_bits(128), wait)).collect()
+    };
+    let by_wait = alternate(report.turns(5), &mut wholes, slot);
+    let series: Vec<Series> = (0..kernels.len())
+        .map(|kernel| by_wait.iter().flat_map(|series| series[kernel].iter().copied()).collect())
+        .collect();
+    let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name()).collect();
+    report.heading(&format!(
+        "cancel: {most} threads at difficulty 128, from the call until all rounds have ended"
+    ));
+    report.rows("elapsed time, whatever else runs", Unit::Seconds, "", &names, &series);
 }
 
 fn names(miners: &[Miner]) -> Vec<&'static str> {
@@ -469,7 +579,7 @@ struct Row<'a> {
     median: f64,
     min: f64,
     max: f64,
-    times_peer: f64,
+    times_first: f64,
     note: &'a str,
     turns: &'a [f64],
 }
@@ -508,14 +618,14 @@ impl Report {
                     median: summary.median,
                     min: summary.min,
                     max: summary.max,
-                    times_peer: summary.speedup,
+                    times_first: summary.speedup,
                     note,
                     turns: own,
                 };
                 println!("{}", serde_json::to_string(&row).expect("numbers and text can be written"));
             } else {
                 println!(
-                    "    {variant:<14} {:>24} {:>27} {:>7.2} × peer",
+                    "    {variant:<14} {:>24} {:>27} {:>7.2} ×",
                     unit.show(summary.median),
                     format!("({} – {})", unit.show_short(summary.min), unit.show_short(summary.max)),
                     summary.speedup,

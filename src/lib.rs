@@ -11,8 +11,11 @@
 //! | [`report`] | counters | snapshots, status lines |
 //! | [`display`] | snapshots, keys | the block on a terminal |
 //! | [`api`] | snapshots, requests | metrics, JSON, a page |
+//! | [`sharing`] | battery, idle terminals | pauses |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
+//! | [`mod@bench`] | backends | their rates; no network |
+//! | [`difficulty`] | rates and lines | the difficulty that pays best |
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
@@ -20,16 +23,20 @@
 
 pub mod api;
 pub mod backend;
+pub mod bench;
 pub mod cli;
+pub mod difficulty;
 pub mod display;
 mod http;
 mod http_server;
 pub mod local_pool;
 pub mod miner;
+mod plot;
 pub mod pool;
 pub mod protocol;
 pub mod report;
 pub mod scheduler;
+pub mod sharing;
 mod shutdown;
 pub mod upload;
 pub mod values;

@@ -115,6 +115,64 @@ fn a_pipe_gets_plain_lines_with_the_unit_that_scripts_look_for() {
 }
 
 #[test]
+fn a_log_file_has_the_log_and_the_rates_without_colours_and_q_leaves_warnings_and_totals() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("miner.log");
+    let name = file.display().to_string();
+    let arguments =
+        ["ann", "--difficulty", "2", "--duration", "4s", "--print-time", "1", "--log-file", &name];
+    let output = pktmine(&arguments).args(["--color", "always"]).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let log = fs::read_to_string(&file).expect("it was written");
+    assert!(log.contains("INFO mining on cpu") && log.contains(" Ke/s  "), "{log}");
+    assert!(!log.contains('\x1b'), "{log:?}");
+    assert!(!stderr(&output).contains(" Ke/s  "), "rates are on stdout: {}", stderr(&output));
+
+    let quiet = pktmine(&arguments[..5]).arg("--quiet").output().expect("the command starts");
+    let (text, log) = (String::from_utf8_lossy(&quiet.stdout).into_owned(), stderr(&quiet));
+    assert!(!log.contains("INFO") && text.contains("goodrate 100.0%"), "{text}{log}");
+    assert_eq!(text.lines().filter(|line| line.contains(" Ke/s  ")).count(), 0, "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn mining_threads_and_no_others_have_a_low_priority_and_the_processors_asked_for() {
+    let miner = Process::start(
+        pktmine(&["ann", "-t", "1", "--affinity", "0"]).stdout(Stdio::null()).stderr(Stdio::null()),
+    );
+    // Name, priority and processors of each thread.
+    let threads = || -> Vec<(String, i64, String)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", miner.0.id())).expect("it runs");
+        let read = |task: fs::DirEntry| {
+            let file = |name: &str| fs::read_to_string(task.path().join(name)).ok();
+            let nice = file("stat")?.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok()?;
+            let status = file("status")?;
+            let list =
+                status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
+            Some((file("comm")?.trim().to_owned(), nice, list))
+        };
+        tasks.filter_map(|task| read(task.ok()?)).collect()
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let all = loop {
+        let all = threads();
+        let is_mining = |name: &str| name.starts_with("mine") || name.starts_with("drive");
+        // The thread that starts the others is like them, and soon gone.
+        let others_are_usual = all.iter().all(|(name, nice, _)| is_mining(name) || *nice == 0);
+        if all.iter().any(|(name, ..)| is_mining(name)) && others_are_usual {
+            break all;
+        }
+        assert!(Instant::now() < deadline, "nothing is mined, or others have a low priority: {all:?}");
+        thread::sleep(Duration::from_millis(50));
+    };
+    for (name, nice, list) in &all {
+        if name.starts_with("mine") || name.starts_with("drive") {
+            assert_eq!((*nice, list.as_str()), (10, "0"), "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_closed_pipe_ends_mining_without_complaint() {
     let mut child = Process::start(
         pktmine(&["ann", "--interval", "500ms", "--difficulty", "2"])
@@ -216,6 +274,12 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["ann", "-c", &not_json], "it is not JSON"),
         (vec!["ann", "-c", &with_pool, "--difficulty", "7"], "the pool in the settings file decides"),
         (vec!["ann", "--difficulty", "0"], "0 is not in 2.."),
+        (vec!["ann", "--affinity", "0,9999"], "there is no processor 9999"),
+        (vec!["ann", "--affinity", "some"], "such as 0-3,8"),
+        (vec!["ann", "--max-cpu", "0%"], "from 1% to 100%"),
+        (vec!["ann", "--nice", "20"], "20 is not in 0..=19"),
+        (vec!["ann", "-q", "-v"], "cannot be used with"),
+        (vec!["ann", "--log-file", "/nonexistent/miner.log"], "the log file /nonexistent/miner.log"),
         (vec!["ann", "-c", &negative], "mine_old_anns in the settings file is -7"),
         (vec!["ann", "-c", &no_time], "upload_timeout in the settings file is 0"),
         (vec!["ann", "-c", "/nonexistent.json"], "/nonexistent.json: it cannot be read"),

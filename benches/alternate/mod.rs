@@ -2,7 +2,7 @@
 
 mod clock;
 
-use clock::Clock;
+pub use clock::Clock;
 
 /// What one variant came to, turn by turn: seconds per unit of one measure.
 pub type Series = Vec<f64>;
@@ -32,7 +32,7 @@ pub fn alternate<V>(
 /// Seconds that `work` takes: of this thread's processor time where there is a clock for that, so that sharing the
 /// machine costs no more than cache and frequency.
 pub fn seconds(work: impl FnOnce()) -> f64 {
-    let clock = Clock::start();
+    let clock = Clock::of_thread();
     work();
     clock.seconds()
 }

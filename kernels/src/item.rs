@@ -146,6 +146,17 @@ impl TableProgram {
         Ok(Self::from_parts(Program::generate(program_seed)?, *item_seed))
     }
 
+    /// As [`new`](Self::new), but `None` if the program's [`table_cost`](Program::table_cost) is above `price`, found out with a
+    /// part of the work: for choosing among many seeds.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new). What is abandoned is not known to be valid.
+    pub fn new_at_most(seed: &Hash64, price: u64) -> Result<Option<Self>, InvalidProgram> {
+        let (program_seed, item_seed) = crate::primitives::halves(seed);
+        let program = Program::generate_at_most(program_seed, price)?;
+        Ok(program.map(|program| Self::from_parts(program, *item_seed)))
+    }
+
     /// A table of a program that is at hand already.
     pub fn from_parts(program: Program, item_seed: Hash32) -> Self {
         Self { program, item_seed, initial_state: State::init(&item_seed) }

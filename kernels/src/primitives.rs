@@ -45,6 +45,15 @@ pub fn expand(seed: &Hash32, number: u32, out: &mut [u8]) {
     chacha20(seed, &expand_nonce(number)).write_keystream(out);
 }
 
+/// `EXPAND(seed, number, 64 * blocks.len())`, for long expansions: eight blocks at once where the processor has AVX2.
+pub(crate) fn expand_blocks(seed: &Hash32, number: u32, blocks: &mut [[u8; 64]]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = crate::avx2::Avx2::new() {
+        return avx2.expand_blocks(seed, number, blocks);
+    }
+    expand(seed, number, blocks.as_flattened_mut());
+}
+
 pub(crate) fn expand_nonce(number: u32) -> [u8; 12] {
     let mut nonce = *b"....PC_EXPND";
     nonce[..4].copy_from_slice(&number.to_le_bytes());
@@ -77,6 +86,17 @@ pub(crate) fn first_half(hash: &Hash64) -> &Hash32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_expansions_are_those_of_the_crate() {
+        for count in [0, 1, 7, 32, 33, 128] {
+            let mut blocks = vec![[1; 64]; count];
+            expand_blocks(&[3; 32], 5, &mut blocks);
+            let mut expected = vec![0; 64 * count];
+            expand(&[3; 32], 5, &mut expected);
+            assert_eq!(blocks.as_flattened(), expected, "{count} blocks");
+        }
+    }
 
     #[test]
     fn starts_of_expansions_are_those_of_each_by_itself() {

@@ -5,11 +5,16 @@
 //! that share rounds; a GPU takes its rounds in batches. What it has to say, it says as [`BackendEvent`]s, from
 //! threads of its own.
 
+pub mod choose;
 pub mod cpu;
 mod gpu;
 mod self_test;
 
-use std::sync::Arc;
+use std::{
+    ops::{Index, IndexMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::values::{BackendId, Found, Round};
 
@@ -65,6 +70,65 @@ pub struct Counters {
     pub items: u64,
     /// Rounds that ran to their end.
     pub rounds: u64,
+    /// Time spent on each step of its rounds.
+    pub steps: Steps,
+}
+
+/// The steps of a round, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Choosing a hard nonce, the program of table 1 included.
+    Choice,
+    /// Making the items of table 1 and hashing them to leaves.
+    Table1,
+    /// The Merkle tree above the leaves.
+    Tree,
+    /// Making table 2, its program included.
+    Table2,
+    /// Hashing soft nonces, and building the announcements found.
+    Search,
+}
+
+impl Step {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [Self::Choice, Self::Table1, Self::Tree, Self::Table2, Self::Search];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Choice => "choice",
+            Self::Table1 => "table 1",
+            Self::Tree => "tree",
+            Self::Table2 => "table 2",
+            Self::Search => "search",
+        }
+    }
+}
+
+/// Time by [`Step`]: that of each thread or queue that worked on it, added up, so that it can be more than has gone by.
+/// Waiting is none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps([Duration; Step::ALL.len()]);
+
+impl Steps {
+    /// The time of all steps.
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+}
+
+impl Index<Step> for Steps {
+    type Output = Duration;
+
+    fn index(&self, step: Step) -> &Duration {
+        &self.0[step as usize]
+    }
+}
+
+impl IndexMut<Step> for Steps {
+    fn index_mut(&mut self, step: Step) -> &mut Duration {
+        &mut self.0[step as usize]
+    }
 }
 
 impl std::ops::AddAssign for Counters {
@@ -73,6 +137,9 @@ impl std::ops::AddAssign for Counters {
         self.hashes += other.hashes;
         self.items += other.items;
         self.rounds += other.rounds;
+        for step in Step::ALL {
+            self.steps[step] += other.steps[step];
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! `pktmine ann`: mine announcements.
 
-use std::{num::NonZero, path::PathBuf, str::FromStr, time::Duration};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use kernels::{Kernel, WorkBits, kernel::UnknownKernel};
+use kernels::WorkBits;
 use serde::Deserialize;
 
-use super::{Exit, Log, UsageError, parse_duration, parse_period, pool_url};
+use super::{Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url};
 use crate::{
     backend::cpu,
     display::{self, Display},
@@ -17,7 +17,7 @@ use crate::{
     protocol::{PayTo, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
-    shutdown, upload,
+    sharing, shutdown, upload,
 };
 
 /// Who is paid when the pool is our own and pays nobody.
@@ -105,6 +105,29 @@ pub struct Arguments {
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
+    /// How much less the mining threads matter than other programs: 0 as much, 19 least (Linux)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
+    nice: u8,
+
+    /// Part of a processor's time that each mining thread takes at most, such as 80%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    max_cpu: Option<f64>,
+
+    /// Processors to mine on, such as 0-3,8 (Linux) [default: all]
+    #[arg(long, value_name = "LIST", value_parser = parse_processors)]
+    affinity: Option<ProcessorList>,
+
+    /// Mine only while the machine is plugged in (Linux)
+    #[arg(long)]
+    pause_on_battery: bool,
+
+    /// Mine only when nobody has typed at another terminal of this machine for so long, 60 s if not said (Linux)
+    #[arg(
+        long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60",
+        value_parser = parse_period
+    )]
+    pause_on_active: Option<Duration>,
+
     /// Difficulty that the miner's own pool asks for (without a pool URL only) [default: 128]
     #[arg(long, value_name = "N", conflicts_with = "pools", value_parser = clap::value_parser!(u64).range(2..))]
     difficulty: Option<u64>,
@@ -134,20 +157,33 @@ enum Cancel {
     Finish,
 }
 
-/// A kernel, or none for the fastest.
-#[derive(Clone, Copy, Debug)]
-struct KernelChoice(Option<Kernel>);
+/// Processors, each of which is there.
+#[derive(Clone, Debug)]
+struct ProcessorList(Vec<usize>);
 
-impl FromStr for KernelChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self(None)),
-            name => {
-                name.parse().map(|kernel| Self(Some(kernel))).map_err(|e: UnknownKernel| format!("{e}, auto"))
-            }
+/// Reads a list of processors.
+fn parse_processors(text: &str) -> Result<ProcessorList, String> {
+    let list = cpu::parse_list(text).ok_or("write numbers and ranges, such as 0-3,8")?;
+    let there = cpu::processors();
+    match list.iter().find(|processor| !there.contains(processor)) {
+        Some(missing) => {
+            Err(format!("there is no processor {missing} for this program: there are {there:?}"))
         }
+        None => Ok(ProcessorList(list.into_iter().collect())),
+    }
+}
+
+/// Reads a part of a whole: `80%`, or `80`.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text
+        .trim_end_matches('%')
+        .trim()
+        .parse()
+        .map_err(|_| "write a percentage, such as 80%".to_owned())?;
+    if (1.0..=100.0).contains(&percent) {
+        Ok(percent / 100.0)
+    } else {
+        Err("it must be from 1% to 100%".into())
     }
 }
 
@@ -257,6 +293,11 @@ pub fn run(arguments: Arguments, log: &mut Log) -> anyhow::Result<Exit> {
             threads: arguments.threads.or(file.threads),
             team: arguments.team,
             kernel: arguments.kernel.0,
+            share: cpu::Share {
+                nice: arguments.nice,
+                processors: arguments.affinity.map(|list| list.0).unwrap_or_default(),
+                max_cpu: arguments.max_cpu,
+            },
         },
         duration: arguments.duration,
         drain: miner::DRAIN,
@@ -271,6 +312,9 @@ pub fn run(arguments: Arguments, log: &mut Log) -> anyhow::Result<Exit> {
     if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
         miner.show_on(display);
     }
+    let sharing =
+        sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
+    sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let stopper = miner.stopper();
     let mut asked = 0;
     shutdown::on_signal(move || {

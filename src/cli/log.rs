@@ -8,7 +8,6 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::Context;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
@@ -19,7 +18,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::log_file::LogFile;
+use super::{UsageError, log_file::LogFile};
 use crate::{display::LogOutput, report::STATUS_TARGET};
 
 /// Log lines that may wait for a slow reader, or a slow disk; those beyond are left out.
@@ -86,9 +85,10 @@ impl Log {
     ///
     /// # Errors
     /// If the file cannot be written to.
-    pub fn add_file(&mut self, path: &Path) -> anyhow::Result<()> {
-        let file = LogFile::open(path)
-            .with_context(|| format!("the log file {} cannot be written to", path.display()))?;
+    pub fn add_file(&mut self, path: &Path) -> Result<(), UsageError> {
+        let file = LogFile::open(path).map_err(|error| {
+            UsageError(format!("the log file {} cannot be written to: {error}", path.display()))
+        })?;
         let (writer, guard) = writer(file);
         if self.file.set(writer).is_ok() {
             self.guards.push(guard);

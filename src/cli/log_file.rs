@@ -33,8 +33,10 @@ impl LogFile {
     /// If it can be neither opened nor made.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::options().create(true).append(true).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max: BYTES_MAX, told: false })
+        let metadata = file.metadata()?;
+        // A device or a pipe is nothing to rename.
+        let bytes_max = if metadata.is_file() { BYTES_MAX } else { u64::MAX };
+        Ok(Self { path: path.to_owned(), file, bytes: metadata.len(), bytes_max, told: false })
     }
 
     /// The path of the file that was the newest so many files ago.
@@ -60,7 +62,7 @@ impl LogFile {
         Ok(())
     }
 
-    /// Says once on stderr what is wrong, since the log is what is broken.
+    /// Says once what is wrong; stderr has it, where the file does not.
     fn tell(&mut self, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.told, true) {
             tracing::error!("the log file {} {what}: {error}; mining goes on", self.path.display());
@@ -70,13 +72,11 @@ impl LogFile {
 
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Devices such as /dev/null, and pipes, are not rotated.
-        if self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max {
-            if let Err(error) = self.rotate() {
-                self.tell("cannot be rotated and grows", &error);
-                // Not tried again before as much was written again.
-                self.bytes = 0;
-            }
+        let is_full = self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max;
+        if is_full && let Err(error) = self.rotate() {
+            self.tell("cannot be rotated and grows", &error);
+            // Not tried again before as much was written again.
+            self.bytes = 0;
         }
         match self.file.write_all(bytes) {
             Ok(()) => self.bytes += bytes.len() as u64,
@@ -101,7 +101,8 @@ mod tests {
         fs::write(&path, "from an earlier run\n").expect("written");
         let mut file = LogFile { bytes_max: 50, ..LogFile::open(&path).expect("it opens") };
         for number in 0..100 {
-            writeln!(file, "line number {number:02} of many").expect("written");
+            let line = format!("line number {number:02} of many\n");
+            file.write_all(line.as_bytes()).expect("written");
         }
         let mut names: Vec<_> = fs::read_dir(directory.path())
             .expect("there")
@@ -111,9 +112,16 @@ mod tests {
         assert_eq!(names, ["miner.log", "miner.log.1", "miner.log.2", "miner.log.3", "miner.log.4"]);
         let text = |name: &str| fs::read_to_string(directory.path().join(name)).expect("there");
         let all: String = names.iter().rev().map(|name| text(name)).collect();
-        let expected: String = (90..100).map(|number| format!("line number {number:02} of many\n")).collect();
+        let expected: String = (92..100).map(|number| format!("line number {number:02} of many\n")).collect();
         assert!(all.ends_with(&expected), "{all}");
         assert!(names.iter().all(|name| text(name).len() <= 50));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_never_renamed() {
+        let file = LogFile::open(Path::new("/dev/null")).expect("there is one");
+        assert_eq!(file.bytes_max, u64::MAX);
     }
 
     #[test]
@@ -130,12 +138,12 @@ mod tests {
     fn a_file_that_cannot_be_rotated_is_written_on_all_the_same() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("miner.log");
-        // A directory in the way of the oldest file.
-        fs::create_dir_all(directory.path().join("miner.log.1/x")).expect("made");
-        fs::create_dir_all(directory.path().join("miner.log.2/x")).expect("made");
+        // Something is in the way of the oldest file.
+        fs::create_dir_all(directory.path().join("miner.log.3/x")).expect("made");
+        fs::create_dir_all(directory.path().join("miner.log.4/x")).expect("made");
         let mut file = LogFile { bytes_max: 50, ..LogFile::open(&path).expect("it opens") };
         for number in 0..10 {
-            writeln!(file, "line number {number}").expect("written");
+            file.write_all(format!("line number {number}\n").as_bytes()).expect("written");
         }
         let text = fs::read_to_string(&path).expect("there");
         assert_eq!(text.lines().count(), 10, "{text}");

@@ -2,14 +2,18 @@
 
 mod ann;
 mod api;
+mod bench;
+mod difficulty;
 mod log;
 mod log_file;
 mod pool;
+mod units;
 mod verify;
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, str::FromStr, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use kernels::{Kernel, kernel::UnknownKernel};
 use url::Url;
 
 use self::log::Log;
@@ -35,6 +39,10 @@ enum Command {
     /// Mine announcements
     #[command(alias = "annmine")]
     Ann(ann::Arguments),
+    /// Measure this machine, without any network
+    Bench(bench::Arguments),
+    /// Explain and compute which difficulty to ask a pool for
+    Difficulty(difficulty::Arguments),
     /// Run a pool on this machine: a master and ann handlers, for tests, demonstrations and benchmarks
     Pool(pool::Arguments),
     /// Validate announcements
@@ -61,6 +69,23 @@ enum Exit {
     Failed,
 }
 
+/// A kernel, or none for the fastest.
+#[derive(Clone, Copy, Debug)]
+struct KernelChoice(Option<Kernel>);
+
+impl FromStr for KernelChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(None)),
+            name => {
+                name.parse().map(|kernel| Self(Some(kernel))).map_err(|e: UnknownKernel| format!("{e}, auto"))
+            }
+        }
+    }
+}
+
 /// A failure that the user can mend by typing something else.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -77,6 +102,8 @@ pub fn run() -> ExitCode {
     let mut log = Log::start(arguments.verbose);
     let result = match arguments.command {
         Command::Ann(arguments) => ann::run(arguments, &mut log),
+        Command::Bench(arguments) => bench::run(arguments),
+        Command::Difficulty(arguments) => difficulty::run(&arguments),
         Command::Pool(arguments) => pool::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };

@@ -37,14 +37,13 @@ const NUMBER: usize = 9;
 pub fn block(snapshot: &Snapshot, frame: Frame) -> Vec<String> {
     let width = frame.columns.saturating_sub(1);
     let mut room = (frame.rows * 2 / 3).max(1);
-    let keys = frame.keys.then(|| keys(snapshot, width));
-    let head = head(snapshot, width);
-    room = room.saturating_sub(head.len() + usize::from(keys.is_some()));
-    let rates = rates(snapshot, width, room.div_ceil(2));
-    room = room.saturating_sub(rates.len());
-    let pools = pools(snapshot, width, room);
-    let lines = head.into_iter().chain(rates).chain(pools).chain(keys);
-    lines.map(|line| line.render(width, frame.color)).collect()
+    let keys = (frame.keys && room > 1).then(|| keys(snapshot, width));
+    room -= usize::from(keys.is_some());
+    let mut lines = head(snapshot, width);
+    lines.extend(rates(snapshot, width, room.saturating_sub(lines.len()).div_ceil(2)));
+    lines.extend(pools(snapshot, width, room.saturating_sub(lines.len())));
+    lines.truncate(room);
+    lines.into_iter().chain(keys).map(|line| line.render(width, frame.color)).collect()
 }
 
 /// What the miner is about, and the job.
@@ -95,7 +94,7 @@ fn rates(snapshot: &Snapshot, width: usize, room: usize) -> Vec<Line> {
     let mut lines = vec![Line::default().styled(DIM, format!("{:name_width$}{title}", "e/s"))];
     let row = |name: &str, style: Style, rates: &RateRow| {
         let [now, minute, long] = rates.windows.map(|rate| short(rate.e_per_s));
-        let cells = [now, minute, long, short(rates.highest), short(rates.windows[0].anns_per_s)];
+        let cells = [now, minute, long, highest(rates, short), short(rates.windows[0].anns_per_s)];
         let cells = cells[..columns].iter().map(|cell| format!("{cell:>NUMBER$}")).collect::<String>();
         Line::default().text(format!("{:name_width$}", cut(name, name_width - 1))).styled(style, cells)
     };
@@ -191,7 +190,7 @@ impl Layout {
 
     fn line(&self, style: Style, name: &str, cells: [&str; 3]) -> Line {
         let [queue, latency, counts] = cells;
-        let mut line = Line::default().text(cut(name, self.name)).to_column(self.name);
+        let mut line = Line::default().text(cut(name, self.name)).pad_to(self.name);
         if self.queue {
             line = line.text(format!("{queue:>0$}", Self::QUEUE));
         }
@@ -202,7 +201,7 @@ impl Layout {
     }
 
     fn title(&self) -> Line {
-        let line = self.line(Style::new(), "handlers", ["queue", "latency", TITLE]);
+        let line = self.line(Style::new(), "pools, handlers", ["queue", "latency", TITLE]);
         Line::default().styled(DIM, line.render(usize::MAX, false))
     }
 
@@ -228,7 +227,7 @@ impl Layout {
             Some(wait) if !wait.is_zero() => format!(", again in {}", clock(wait)),
             _ => String::new(),
         };
-        let line = Line::default().text(cut(&name, self.name)).to_column(self.name);
+        let line = Line::default().text(cut(&name, self.name)).pad_to(self.name);
         line.text(format!("{:>1$}  ", bytes(handler.queued_bytes()), Self::QUEUE))
             .styled(BAD, format!("{trouble}{again}"))
     }
@@ -294,10 +293,15 @@ fn clock(time: Duration) -> String {
     }
 }
 
+/// The highest rate, once there is one.
+fn highest(rates: &RateRow, show: fn(f64) -> String) -> String {
+    if rates.highest > 0.0 { show(rates.highest) } else { "-".into() }
+}
+
 /// All rates of all backends, as a table; for the key `h`.
 pub fn rates_table(snapshot: &Snapshot) -> String {
     let mut out = format!(
-        "{:<12}{:>12}{:>12}{:>12}{:>12}{:>10}{:>12}\n",
+        "{:<9}{:>12}{:>12}{:>12}{:>12}{:>9}{:>12}\n",
         "rates", "10 s", "60 s", "15 min", "max", "ann/s", "found"
     );
     let total = ("total", &snapshot.rates, snapshot.found());
@@ -305,10 +309,9 @@ pub fn rates_table(snapshot: &Snapshot) -> String {
     let backends = backends.map(|row| (row.name.as_str(), &row.rates, row.counters.found));
     for (name, rates, found) in backends.chain([total]) {
         let [now, minute, long] = rates.windows.map(|rate| scaled(rate.e_per_s));
-        let (highest, announcements) = (scaled(rates.highest), short(rates.windows[0].anns_per_s));
-        out += &format!(
-            "{name:<12}{now:>12}{minute:>12}{long:>12}{highest:>12}{announcements:>10}{found:>12}\n"
-        );
+        let (highest, announcements) = (highest(rates, scaled), short(rates.windows[0].anns_per_s));
+        out +=
+            &format!("{name:<9}{now:>12}{minute:>12}{long:>12}{highest:>12}{announcements:>9}{found:>12}\n");
     }
     out
 }
@@ -334,7 +337,7 @@ pub fn connections(snapshot: &Snapshot) -> String {
                 |time| format!("last answer took {}", milliseconds(time)),
             );
             out += &format!(
-                "  {}: {} waiting, {} in {} posts on their way, {latency}, {}\n",
+                "  {}: {} waiting, {} on their way (posts: {}), {latency}, {}\n",
                 handler.url,
                 handler.queued,
                 handler.in_flight,
@@ -348,4 +351,167 @@ pub fn connections(snapshot: &Snapshot) -> String {
     }
     // Some of it is what pools say.
     out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::{report::snapshot::tests::snapshot, values::PauseReason};
+
+    fn handler(url: &str) -> HandlerRow {
+        HandlerRow {
+            url: url.into(),
+            queued: 300,
+            in_flight: 1024,
+            posts: 1,
+            accepted: 30_720,
+            latency: Some(Duration::from_millis(131)),
+            ..HandlerRow::default()
+        }
+    }
+
+    /// Two pools, the second of which has a handler in trouble.
+    fn two_pools() -> Snapshot {
+        let overloaded = HandlerRow {
+            trouble: Some("is overloaded".into()),
+            retry_at: Some(Duration::from_secs(72)),
+            ..handler("http://ann-2.another.example.com/submit")
+        };
+        let account = |pool: &str, handlers| Account {
+            pool: pool.into(),
+            found: 31_020,
+            accepted: 30_720,
+            queued: 300,
+            handlers,
+            ..Account::default()
+        };
+        snapshot(vec![
+            account("http://pool.example.com/", vec![handler("http://ann.pool.example.com/submit")]),
+            account(
+                "http://another.example.com/",
+                vec![handler("http://ann-1.another.example.com/submit"), overloaded],
+            ),
+        ])
+    }
+
+    fn plain(columns: usize, rows: usize) -> Frame {
+        Frame { columns, rows, color: false, keys: true }
+    }
+
+    #[test]
+    fn a_block_at_80_columns() {
+        let expected = "\
+── mining · 1:05 up · 2.31 Mb/s up ────────────────────────────────────────────
+block 1234567  difficulty 128  age 42 s  abababababababab…
+e/s        10 s     60 s   15 min      max    ann/s
+cpu      36.1 K   35.9 K    350 K   37.0 K      282
+pools, handlers                      queue  latency  acc/dup/rej/stale/over/unk
+* pool.example.com                 300 KiB           30720/0/0/0/0/0
+  ann.pool.example.com/submit      300 KiB   131 ms  30720/0/0/0/0/0
+another.example.com                300 KiB           30720/0/0/0/0/0
+  ann-2.another.example.com/subm…  300 KiB  is overloaded, again in 7 s
+  ann-1.another.example.com/subm…  300 KiB   131 ms  30720/0/0/0/0/0
+keys: h rates  s results  c connections  p pause  q quit";
+        assert_eq!(block(&two_pools(), plain(80, 24)).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_block_at_60_columns_does_without_latencies() {
+        let expected = "\
+── mining · 1:05 up · 2.31 Mb/s up ────────────────────────
+block 1234567  difficulty 128  age 42 s  abababababababab…
+e/s        10 s     60 s   15 min      max    ann/s
+cpu      36.1 K   35.9 K    350 K   37.0 K      282
+pools, handlers           queue  acc/dup/rej/stale/over/unk
+* pool.example.com      300 KiB  30720/0/0/0/0/0
+  ann.pool.example.co…  300 KiB  30720/0/0/0/0/0
+another.example.com     300 KiB  30720/0/0/0/0/0
+  ann-2.another.examp…  300 KiB  is overloaded, again in 7…
+  ann-1.another.examp…  300 KiB  30720/0/0/0/0/0
+keys: h rates  s results  c connections  p pause  q quit";
+        assert_eq!(block(&two_pools(), plain(60, 24)).join("\n"), expected);
+    }
+
+    #[test]
+    fn a_block_at_120_columns_has_a_line_for_each_device_and_one_for_their_sum() {
+        let mut snapshot = snapshot(vec![]);
+        let mut failed = snapshot.backends[0].clone();
+        failed.name = "gpu 0".into();
+        failed.failed = Some("the device was lost".into());
+        snapshot.backends.push(failed);
+        snapshot.phase = Phase::Paused;
+        snapshot.pauses = vec![PauseReason::User, PauseReason::Battery];
+        let expected = "\
+── paused: asked to, on battery · 1:05 up · 2.31 Mb/s up ──────────────────────────────────────────────────────────────
+block 1234567  difficulty 128  age 42 s  abababababababab…
+e/s        10 s     60 s   15 min      max    ann/s
+total    36.1 K   35.9 K    350 K   37.0 K      282
+cpu      36.1 K   35.9 K    350 K   37.0 K      282
+gpu 0   stopped: the device was lost
+keys: h rates  s results  c connections  r resume  q quit";
+        assert_eq!(block(&snapshot, plain(120, 24)).join("\n"), expected);
+    }
+
+    #[test]
+    fn no_terminal_is_too_small_and_no_line_too_wide() {
+        let mut crowd = two_pools();
+        for number in 0..40 {
+            let url = format!("http://{number}.example.com/submit");
+            let mut one = handler(&url);
+            one.trouble = (number % 10 == 0).then(|| "\x1b[2J\ncould not be reached".into());
+            crowd.ledger.pools[number % 2].handlers.push(one);
+            crowd.backends.push(crowd.backends[0].clone());
+        }
+        crowd.pools[0].complaint = Some("\x1b[31mit does not answer 東京".repeat(10));
+        for snapshot in [two_pools(), crowd, snapshot(vec![])] {
+            for columns in (0..130).step_by(3) {
+                for (rows, color) in
+                    [(1, false), (5, true), (10, false), (24, true), (60, false), (500, false)]
+                {
+                    let frame = Frame { color, ..plain(columns, rows) };
+                    let lines = block(&snapshot, frame);
+                    assert!(lines.len() <= (rows * 2 / 3).max(1), "{} lines of {rows} rows", lines.len());
+                    for line in lines {
+                        let shown = anstream::adapter::strip_str(&line).to_string();
+                        assert!(shown.width() < columns.max(1), "{columns}: {shown:?}");
+                        assert!(!shown.contains(char::is_control), "{shown:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_all_handlers_those_in_trouble_are_shown_and_the_rest_counted() {
+        let mut snapshot = two_pools();
+        for number in 0..50 {
+            snapshot.ledger.pools[1].handlers.insert(0, handler(&format!("http://{number}.example.com/")));
+        }
+        let lines = block(&snapshot, plain(80, 24)).join("\n");
+        assert!(lines.contains("is overloaded"), "{lines}");
+        assert!(lines.contains("more handlers: press c"), "{lines}");
+        assert!(connections(&snapshot).contains("http://49.example.com/"), "c shows all");
+    }
+
+    #[test]
+    fn what_keys_tell_fits_80_columns_where_addresses_do() {
+        let snapshot = two_pools();
+        let rates = rates_table(&snapshot);
+        assert!(rates.lines().all(|line| line.width() < 80), "{rates}");
+        assert!(rates.contains("36.1 Ke/s") && rates.contains("total"), "{rates}");
+        let all = connections(&snapshot);
+        for part in
+            ["decides what is mined, block 1234567", "it is overloaded", "300 waiting, 1024 on their way"]
+        {
+            assert!(all.contains(part), "{part}: {all}");
+        }
+    }
+
+    #[test]
+    fn times_are_shown_as_clocks_do() {
+        let shown = [0, 59, 60, 3599, 3600, 86_399, 90_061].map(|s| clock(Duration::from_secs(s)));
+        assert_eq!(shown, ["0 s", "59 s", "1:00", "59:59", "1:00:00", "23:59:59", "1 d 01:01"]);
+    }
 }

@@ -26,7 +26,7 @@ impl Line {
 
     /// Adds blanks up to a column.
     #[must_use]
-    pub fn to_column(self, column: usize) -> Self {
+    pub fn pad_to(self, column: usize) -> Self {
         let blanks = column.saturating_sub(self.width());
         self.text(" ".repeat(blanks))
     }

@@ -116,12 +116,7 @@ pub fn read_keys(goes_on: impl Fn() -> bool, mut pressed: impl FnMut(char)) {
         let mut bytes = [0; 64];
         match rustix::io::read(&stdin, &mut bytes) {
             Ok(0) => return,
-            // An escape sequence: a cursor key, or the like.
-            Ok(_) if bytes[0] == 0x1b => {}
-            Ok(n) => {
-                let keys = bytes[..n].iter().filter(|byte| byte.is_ascii_graphic());
-                keys.for_each(|key| pressed(char::from(key.to_ascii_lowercase())));
-            }
+            Ok(n) => keys_in(&bytes[..n]).into_iter().for_each(&mut pressed),
             // In the background since a moment ago.
             Err(rustix::io::Errno::IO | rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {
                 thread::sleep(LOOK)
@@ -129,6 +124,24 @@ pub fn read_keys(goes_on: impl Fn() -> bool, mut pressed: impl FnMut(char)) {
             Err(_) => return,
         }
     }
+}
+
+/// The keys that make a character, in lower case. What cursor keys and the like send are sequences that begin with Escape.
+fn keys_in(bytes: &[u8]) -> Vec<char> {
+    let mut keys = Vec::new();
+    let mut bytes = bytes.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            // Parameters, and a last byte from `@` to `~`.
+            0x1b if bytes.next_if_eq(&b'[').is_some() => {
+                bytes.by_ref().find(|byte| (0x40..=0x7e).contains(byte));
+            }
+            0x1b if bytes.next_if_eq(&b'O').is_some() => drop(bytes.next()),
+            key if key.is_ascii_graphic() => keys.push(char::from(key.to_ascii_lowercase())),
+            _ => {}
+        }
+    }
+    keys
 }
 
 /// What happens to a terminal.
@@ -163,4 +176,15 @@ pub fn on_change(mut changed: impl FnMut(Change) + Send + 'static) -> io::Result
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursor_keys_are_not_taken_for_letters() {
+        assert_eq!(keys_in(b"hP\n \x1b[Aq\x1b[15~r\x1bOHs\xc3\xa9c\x1b"), ['h', 'p', 'q', 'r', 's', 'c']);
+        assert!(keys_in(b"\x1b[1;5").is_empty());
+    }
 }

@@ -152,7 +152,7 @@ impl Miner {
             let _ = to_loop.send(Message::Backend(event));
         });
         let backends: Vec<Box<dyn Backend>> =
-            vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu, sink)?)];
+            vec![Box::new(cpu::CpuBackend::start(BackendId(0), settings.cpu.clone(), sink)?)];
         Ok(Self { settings, backends, sender, messages, watch: Watch::default(), display: None })
     }
 

@@ -4,6 +4,7 @@ mod json;
 mod output;
 mod rates;
 pub(crate) mod snapshot;
+mod table;
 mod text;
 
 use std::time::Duration;
@@ -12,7 +13,8 @@ pub use json::status_object;
 pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
 pub use snapshot::{BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Phase, PoolRow, RateRow, Snapshot, Watch};
-pub use text::{results, scaled, short};
+pub use table::Table;
+pub use text::{results, scaled, short, three_digits};
 
 use crate::{
     backend::Counters,

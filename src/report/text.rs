@@ -170,7 +170,8 @@ fn unit(rate: f64) -> (f64, &'static str) {
     }
 }
 
-fn three_digits(number: f64) -> String {
+/// A number with three digits, or as many more as it has before the point.
+pub fn three_digits(number: f64) -> String {
     match number {
         n if n >= 100.0 => format!("{n:.0}"),
         n if n >= 10.0 => format!("{n:.1}"),

@@ -529,6 +529,12 @@ impl World {
             check!(account.handlers.iter().all(|row| row.queued as usize <= room), "a queue is too long");
             let room = self.settings.pool_bytes / Announcement::LEN;
             check!(account.queued as usize <= room, "a pool's queues are too long");
+            let at_handlers =
+                |count: fn(&super::HandlerRow) -> u64| account.handlers.iter().map(count).sum::<u64>();
+            check!(at_handlers(|row| row.stale) <= account.stale, "handlers count more stale ones");
+            check!(at_handlers(|row| row.overflow) <= account.overflow, "handlers count more overflow");
+            check!(at_handlers(|row| row.unknown) <= account.unknown, "handlers count more unknown ones");
+            check!(at_handlers(|row| row.rejected) <= account.rejected, "handlers count more rejected ones");
             check!(account.accepted <= pool.accepted, "more accepted than the pool has");
             let late_or_flying = pool.in_flight.values().map(|(_, batch)| batch.len() as u64).sum::<u64>();
             let known = account.accepted + account.unknown + account.queued + late_or_flying;

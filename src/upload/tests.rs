@@ -480,6 +480,18 @@ fn a_pool_that_lags_behind_gets_announcements_when_it_knows_the_block() {
 }
 
 #[test]
+fn losses_are_counted_at_the_handler_that_they_were_meant_for() {
+    let mut bench = Bench::new(|settings| settings.queue_bytes = 8 * Announcement::LEN);
+    bench.view(view(&["http://h0/", "http://h1/"]));
+    bench.find(&job(102), &[1; 12]);
+    bench.view(PoolView { tip_height: 110, ..view(&["http://h0/", "http://h1/"]) });
+    let account = bench.account();
+    assert_eq!((account.overflow, account.stale), (4, 8));
+    let at = |place: usize| (account.handlers[place].overflow, account.handlers[place].stale);
+    assert_eq!((at(0), at(1)), ((4, 8), (0, 0)));
+}
+
+#[test]
 fn a_changed_list_sorts_what_waits_and_leaves_what_flies() {
     let mut bench = Bench::new(|settings| settings.uploaders = 1);
     bench.view(view(&["http://h0/"]));

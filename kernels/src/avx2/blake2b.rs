@@ -1,8 +1,8 @@
 //! BLAKE2b of four messages of one length at once: a lane of 64 bits is a message.
 //!
-//! All 16 words of the working vector stay in registers but one, word 11, which is in memory to make room for the
-//! rotation by 63. Compilers do not find that, hence the assembly. One group of four keeps all vector units busy where
-//! an instruction takes one cycle, as it does on every processor that has AVX2 but not AVX-512.
+//! All 16 words of the working vector stay in registers, but one of them waits in memory while its register is needed for
+//! the rotations by 63. Compilers do not find that, hence the assembly. What is loaded from where it was just stored comes ten
+//! cycles later, so that is done once per half round, with a word that is not needed soon.
 
 use std::arch::asm;
 
@@ -89,8 +89,8 @@ struct Compression {
     /// The working vector's words 12 and 14, which depend on the bytes that are hashed, and on whether they are all.
     word12: Lanes,
     word14: Lanes,
-    /// Where word 11 is while the others are in registers.
-    word11: Lanes,
+    /// Where a word waits while its register is needed.
+    waiting: Lanes,
 }
 
 impl Avx2 {
@@ -124,12 +124,13 @@ pub(super) unsafe fn hash<const DIGEST: usize>(messages: [*const u8; 4], len: us
     let mut h = IV.map(|word| all64(word));
     h[0] = xor(h[0], all64(0x0101_0000 ^ DIGEST as u64));
     let mut compression =
-        Compression { message: [zero(); 16], h, word12: zero(), word14: all64(IV[6]), word11: zero() };
+        Compression { message: [zero(); 16], h, word12: zero(), word14: all64(IV[6]), waiting: zero() };
     for at in (0..len).step_by(BLOCK) {
         for quarter in 0..4 {
-            // SAFETY: 32 bytes from `at + 32 * quarter` on lie within the block, and the block within the messages.
-            let rows = messages.map(|message| unsafe { load(message.add(at + 32 * quarter)) });
-            compression.message[4 * quarter..][..4].copy_from_slice(&transpose64(rows));
+            let rows = messages.map(|message| message.wrapping_add(at + 32 * quarter));
+            // SAFETY: 32 bytes from there on lie within the block, and the block within the messages.
+            let columns = unsafe { load_transposed64(rows) };
+            compression.message[4 * quarter..][..4].copy_from_slice(&columns);
         }
         let end = at + BLOCK;
         compression.word12 = all64(IV[4] ^ end as u64);
@@ -154,11 +155,6 @@ pub(super) unsafe fn hash<const DIGEST: usize>(messages: [*const u8; 4], len: us
         }
     }
     digests
-}
-
-/// The lines of one instruction for the four columns, or diagonals, of a half round.
-macro_rules! each {
-    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
 }
 
 /// `a += b + m`, where m is looked up: spelt out, twelve rounds would be more than the processor keeps decoded.
@@ -191,21 +187,8 @@ macro_rules! xor_into {
     };
 }
 
-/// `c += d; b ^= c`, where word 11 is in memory.
+/// `c += d; b ^= c`.
 macro_rules! add_xor {
-    ([$b:tt 11 $d:tt]) => {
-        concat!(
-            "vpaddq ymm11, ymm",
-            $d,
-            ", [{s} + 832]\n",
-            "vmovdqa [{s} + 832], ymm11\n",
-            "vpxor ymm",
-            $b,
-            ", ymm",
-            $b,
-            ", ymm11\n",
-        )
-    };
     ([$b:tt $c:tt $d:tt]) => {
         concat!(
             "vpaddq ymm",
@@ -279,7 +262,9 @@ macro_rules! half_round {
             each!(xor_into $([$d $a])+),
             each!(rotate16 $($d)+),
             each!(add_xor $([$b $c $d])+),
+            "vmovdqa [{s} + 832], ymm11\n",
             each!(rotate63 $($b)+),
+            "vmovdqa ymm11, [{s} + 832]\n",
         )
     };
 }
@@ -290,7 +275,7 @@ macro_rules! load_h {
     };
 }
 
-/// Words 8 to 10 and so on are the initial vector's from word 0 on.
+/// Words 8 to 11 and so on are the initial vector's from word 0 on.
 macro_rules! load_iv {
     ([$i:tt $iv:tt]) => {
         concat!("vmovdqa ymm", $i, ", [{iv} + 32 * ", $iv, "]\n")
@@ -333,10 +318,8 @@ impl Compression {
         // their types say; every vector register is declared as overwritten.
         unsafe {
             asm!(
-                "vmovdqa ymm11, [{iv} + 96]",
-                "vmovdqa [{s} + 832], ymm11",
                 each!(load_h 0 1 2 3 4 5 6 7),
-                each!(load_iv [8 0] [9 1] [10 2] [13 5] [15 7]),
+                each!(load_iv [8 0] [9 1] [10 2] [11 3] [13 5] [15 7]),
                 "vmovdqa ymm12, [{s} + 768]",
                 "vmovdqa ymm14, [{s} + 800]",
                 "mov {rounds:e}, 12",
@@ -346,7 +329,6 @@ impl Compression {
                 "add {schedule}, 32",
                 "dec {rounds:e}",
                 "jnz 2b",
-                "vmovdqa ymm11, [{s} + 832]",
                 each!(feed_forward [0 8] [1 9] [2 10] [3 11] [4 12] [5 13] [6 14] [7 15]),
                 iv = in(reg) &IV_LANES,
                 schedule = inout(reg) &SCHEDULE => _,

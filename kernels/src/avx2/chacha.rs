@@ -1,8 +1,8 @@
 //! ChaCha20 of eight blocks at once: a lane of 32 bits is a block, of whatever states the blocks may be.
 //!
-//! All 16 words stay in registers but one, word 11, which is in memory to make room for the rotations by 12 and 7.
-//! Compilers do not find that, hence the assembly. One group of eight keeps all vector units busy where an instruction
-//! takes one cycle, as it does on every processor that has AVX2 but not AVX-512.
+//! All 16 words stay in registers, but one of them waits in memory while its register is needed for the rotations by 12
+//! and by 7. Compilers do not find that, hence the assembly. What is loaded from where it was just stored comes ten cycles
+//! later, so that another word waits each time, and none that is needed soon.
 
 use std::arch::asm;
 use std::arch::x86_64::_mm256_setr_epi32;
@@ -30,85 +30,135 @@ pub(super) struct Run {
     pub destination: *mut u8,
 }
 
-/// Eight blocks of various runs.
-struct Group {
-    headers: [*const u8; 8],
-    counters: [u32; 8],
-    sources: [*const u8; 8],
-    destinations: [*mut u8; 8],
-    /// How many lanes are taken.
-    len: usize,
-}
+/// Most blocks of a run: as many as a state's content has.
+pub(super) const RUN_BLOCKS: usize = 32;
 
-impl Group {
-    /// A group of blocks that nobody wants.
-    fn idle(header: *const u8, block: &mut [u8; BLOCK]) -> Self {
-        Self {
-            headers: [header; 8],
-            counters: [0; 8],
-            sources: [block.as_ptr(); 8],
-            destinations: [block.as_mut_ptr(); 8],
-            len: 0,
-        }
+/// Runs whose blocks are put together in eights at a time.
+const RUNS: usize = 64;
+
+/// How many eights before their turn sources are asked for.
+const AHEAD: usize = 4;
+
+/// Some blocks of a list of runs: the first or only one of them, by its run's place in the list, in the upper half, and its
+/// place in the run.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Task(u32);
+
+impl Task {
+    fn run(self, runs: &[Run]) -> &Run {
+        &runs[(self.0 >> 16) as usize]
+    }
+
+    fn block(self) -> u32 {
+        self.0 & 0xffff
+    }
+
+    fn header(self, runs: &[Run]) -> *const u8 {
+        self.run(runs).header
+    }
+
+    fn counter(self, runs: &[Run]) -> u32 {
+        self.run(runs).counter.wrapping_add(self.block())
+    }
+
+    fn source(self, runs: &[Run]) -> *const u8 {
+        self.run(runs).source.wrapping_add(BLOCK * self.block() as usize)
+    }
+
+    fn destination(self, runs: &[Run]) -> *mut u8 {
+        self.run(runs).destination.wrapping_add(BLOCK * self.block() as usize)
     }
 }
 
-/// How many runs before their turn sources are asked for.
-const AHEAD: usize = 2;
-
 /// XORs all blocks of all runs, in no particular order.
+///
+/// # Panics
+/// If a run has more than 32 blocks.
 ///
 /// # Safety
 /// Headers can be read for 48 bytes, sources and destinations for 64 bytes a block; destinations can be written. A
 /// block's destination is its own source, or overlaps no header and no other block's source or destination.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn xor_runs(runs: &[Run]) {
-    let Some(first) = runs.first() else { return };
-    let mut start = Start::new();
-    // What is left of each run when eights are taken away goes together.
-    let mut mixed_start = Start::new();
-    let mut idle = [0; BLOCK];
-    let mut mixed = Group::idle(first.header, &mut idle);
-    for (i, run) in runs.iter().enumerate() {
-        let ahead = runs.get(i + AHEAD);
-        // SAFETY: the caller's promise.
-        unsafe { start.set_header(run.header) };
-        let eights = run.blocks as usize / 8 * 8;
-        for at in (0..eights).step_by(8) {
-            // All eight, also past the end: no processor predicts where that is.
-            if let Some(ahead) = ahead {
-                for block in at..at + 8 {
-                    prefetch(ahead.source.wrapping_add(BLOCK * block));
-                }
+    for runs in runs.chunks(RUNS) {
+        // How many blocks a run has nobody predicts. So all the eights that there can be are listed, and then as many are
+        // taken as there are, without a branch; what is left of each run goes together.
+        let mut eights = [Task(0); RUNS * RUN_BLOCKS / 8 + 4];
+        let mut rests = [Task(0); RUNS * 7 + 1];
+        let (mut eights_len, mut rests_len) = (0, 0);
+        let firsts = _mm256_setr_epi32(0, 8, 16, 24, 0, 0, 0, 0);
+        let singles = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        for (i, run) in runs.iter().enumerate() {
+            let blocks = run.blocks as usize;
+            assert!(blocks <= RUN_BLOCKS, "a run of {blocks} blocks");
+            let first = (i as u32) << 16;
+            let left = first + (blocks / 8 * 8) as u32;
+            // SAFETY: eight tasks are 32 bytes.
+            unsafe {
+                store(eights[eights_len..][..8].as_mut_ptr().cast(), add32(all32(first), firsts));
+                store(rests[rests_len..][..8].as_mut_ptr().cast(), add32(all32(left), singles));
             }
-            start.set_counters(run.counter.wrapping_add(at as u32));
-            let places = |lane: usize| {
-                let at = BLOCK * (at + lane);
-                (run.source.wrapping_add(at), run.destination.wrapping_add(at))
-            };
-            // SAFETY: the caller's promise.
-            unsafe { xor_eight(&mut start, places) }
+            eights_len += blocks / 8;
+            rests_len += blocks % 8;
         }
-        for block in eights..run.blocks as usize {
-            let lane = mixed.len;
-            mixed.headers[lane] = run.header;
-            mixed.counters[lane] = run.counter.wrapping_add(block as u32);
-            mixed.sources[lane] = run.source.wrapping_add(BLOCK * block);
-            mixed.destinations[lane] = run.destination.wrapping_add(BLOCK * block);
-            mixed.len = (lane + 1) % 8;
-            if mixed.len == 0 {
-                // SAFETY: the caller's promise.
-                unsafe { xor_mixed(&mut mixed_start, &mixed) }
-            }
+        // SAFETY: the caller's promise; the tasks are the blocks of the runs, each one once.
+        unsafe {
+            xor_eights(runs, &eights[..eights_len]);
+            xor_rests(runs, &rests[..rests_len]);
         }
     }
-    if mixed.len > 0 {
-        for lane in mixed.len..8 {
-            mixed.sources[lane] = idle.as_ptr();
-            mixed.destinations[lane] = idle.as_mut_ptr();
+}
+
+/// XORs eight blocks for each task.
+///
+/// # Safety
+/// As [`xor_runs`]; the runs have these blocks.
+#[target_feature(enable = "avx2")]
+unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
+    let mut start = Start::new();
+    let ask_for = |task: &Task| (0..8).for_each(|i| prefetch(task.source(runs).wrapping_add(BLOCK * i)));
+    tasks.iter().take(AHEAD).for_each(ask_for);
+    for (i, task) in tasks.iter().enumerate() {
+        tasks.get(i + AHEAD).map(ask_for);
+        let (source, destination) = (task.source(runs), task.destination(runs));
+        // SAFETY: the caller's promise.
+        unsafe {
+            start.set_header(task.header(runs));
+            start.set_counters(task.counter(runs));
+            let place = |lane| (source.wrapping_add(BLOCK * lane), destination.wrapping_add(BLOCK * lane));
+            xor_eight(&mut start, place);
         }
-        // SAFETY: the caller's promise, and idle lanes have a block of their own and some run's header.
-        unsafe { xor_mixed(&mut mixed_start, &mixed) }
+    }
+}
+
+/// XORs one block for each task.
+///
+/// # Safety
+/// As [`xor_runs`]; the runs have these blocks.
+#[target_feature(enable = "avx2")]
+unsafe fn xor_rests(runs: &[Run], tasks: &[Task]) {
+    let Some(&last) = tasks.last() else { return };
+    let mut start = Start::new();
+    let mut idle = [0; BLOCK];
+    let nowhere: *mut u8 = (&raw mut idle).cast();
+    tasks.iter().take(16).for_each(|task| prefetch(task.source(runs)));
+    for (i, group) in tasks.chunks(8).enumerate() {
+        tasks.iter().skip(8 * (i + 2)).take(8).for_each(|task| prefetch(task.source(runs)));
+        let mut headers = [last.header(runs); 8];
+        let mut counters = [0; 8];
+        // Lanes that nothing is left for have a block of their own.
+        let mut places = [(nowhere.cast_const(), nowhere); 8];
+        for (lane, task) in group.iter().enumerate() {
+            headers[lane] = task.header(runs);
+            counters[lane] = task.counter(runs);
+            places[lane] = (task.source(runs), task.destination(runs));
+        }
+        // SAFETY: the caller's promise, and see above.
+        unsafe {
+            start.set_lanes(&headers, counters);
+            xor_eight(&mut start, |lane| places[lane]);
+        }
     }
 }
 
@@ -127,17 +177,6 @@ pub(super) fn first_blocks(header: &[u8; 48], first: u32) -> [[u8; BLOCK]; 8] {
         xor_eight(&mut start, |lane| (to.add(lane).cast_const().cast(), to.add(lane).cast()));
     }
     blocks
-}
-
-/// # Safety
-/// As [`xor_runs`].
-#[target_feature(enable = "avx2")]
-unsafe fn xor_mixed(start: &mut Start, group: &Group) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        start.set_lanes(&group.headers, &group.counters);
-        xor_eight(start, |lane| (group.sources[lane], group.destinations[lane]));
-    }
 }
 
 /// XORs the eight blocks that start from `start` to the source of each lane, into the destination of each lane.
@@ -166,7 +205,7 @@ unsafe fn xor_eight(start: &mut Start, places: impl Fn(usize) -> (*const u8, *mu
 pub(super) unsafe fn one_time_keys(headers: &[*const u8; 8]) -> [Lanes; 8] {
     let mut start = Start::new();
     // SAFETY: the caller's promise.
-    unsafe { start.set_lanes(headers, &[0; 8]) };
+    unsafe { start.set_lanes(headers, [0; 8]) };
     let words = keystream(&mut start);
     std::array::from_fn(|i| words[i])
 }
@@ -175,8 +214,8 @@ pub(super) unsafe fn one_time_keys(headers: &[*const u8; 8]) -> [Lanes; 8] {
 #[repr(C, align(32))]
 struct Start {
     words: [Lanes; 16],
-    /// Where word 11 is while the others are in registers.
-    word11: Lanes,
+    /// Where words wait while their registers are needed.
+    waiting: [Lanes; 2],
 }
 
 impl Start {
@@ -187,7 +226,7 @@ impl Start {
         for (word, constant) in words.iter_mut().zip(CONSTANTS) {
             *word = all32(constant);
         }
-        Self { words, word11: zero() }
+        Self { words, waiting: [zero(); 2] }
     }
 
     /// Key and nonce of each lane's header, and its counter.
@@ -196,14 +235,17 @@ impl Start {
     /// Headers can be read for 48 bytes.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn set_lanes(&mut self, headers: &[*const u8; 8], counters: &[u32; 8]) {
-        // SAFETY: the caller's promise, and the eight counters are 32 bytes.
+    unsafe fn set_lanes(&mut self, headers: &[*const u8; 8], counters: [u32; 8]) {
+        let [a, b, c, d, e, f, g, h] = counters.map(|counter| counter as i32);
+        self.words[12] = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
+        // SAFETY: the caller's promise.
         unsafe {
-            let keys = transpose32(std::array::from_fn(|lane| load(headers[lane].add(16))));
-            self.words[4..12].copy_from_slice(&keys);
+            let low = std::array::from_fn(|i| load_halves(headers[i].add(16), headers[i + 4].add(16)));
+            self.words[4..8].copy_from_slice(&transpose_halves32(low));
+            let high = std::array::from_fn(|i| load_high_halves(headers[i].add(16), headers[i + 4].add(16)));
+            self.words[8..12].copy_from_slice(&transpose_halves32(high));
             let nonces = std::array::from_fn(|lane| load_halves(headers[lane], headers[lane + 4]));
             self.words[13..].copy_from_slice(&transpose_halves32(nonces)[..3]);
-            self.words[12] = load(counters.as_ptr().cast());
         }
     }
 
@@ -249,12 +291,7 @@ const fn rotation(bytes: u8) -> [u8; 32] {
     shuffle
 }
 
-/// The lines of one instruction for the four columns, or diagonals, of a round.
-macro_rules! each {
-    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
-}
-
-/// `a += b; d ^= a`.
+/// `a += b; d ^= a`, or `c += d; b ^= c`.
 macro_rules! add_xor {
     ([$a:tt $b:tt $d:tt]) => {
         concat!(
@@ -276,26 +313,6 @@ macro_rules! add_xor {
     };
 }
 
-/// `c += d; b ^= c`, where word 11 is in memory.
-macro_rules! add_xor_below {
-    ([11 $d:tt $b:tt]) => {
-        concat!(
-            "vpaddd ymm11, ymm",
-            $d,
-            ", [{words} + 512]\n",
-            "vmovdqa [{words} + 512], ymm11\n",
-            "vpxor ymm",
-            $b,
-            ", ymm",
-            $b,
-            ", ymm11\n",
-        )
-    };
-    ($x:tt) => {
-        add_xor!($x)
-    };
-}
-
 macro_rules! rotate16 {
     ($x:tt) => {
         concat!("vpshufb ymm", $x, ", ymm", $x, ", [{rotations}]\n")
@@ -308,18 +325,22 @@ macro_rules! rotate8 {
     };
 }
 
+/// With the register of word 3, which waits.
 macro_rules! rotate12 {
-    ($x:tt) => { rotate!($x 12 20) };
+    ($x:tt) => { rotate!($x 12 20 3) };
 }
 
+/// With the register of word 0, which waits.
 macro_rules! rotate7 {
-    ($x:tt) => { rotate!($x 7 25) };
+    ($x:tt) => { rotate!($x 7 25 0) };
 }
 
 macro_rules! rotate {
-    ($x:tt $left:tt $right:tt) => {
+    ($x:tt $left:tt $right:tt $other:tt) => {
         concat!(
-            "vpslld ymm11, ymm",
+            "vpslld ymm",
+            $other,
+            ", ymm",
             $x,
             ", ",
             $left,
@@ -335,7 +356,9 @@ macro_rules! rotate {
             $x,
             ", ymm",
             $x,
-            ", ymm11\n",
+            ", ymm",
+            $other,
+            "\n",
         )
     };
 }
@@ -346,19 +369,23 @@ macro_rules! quarter_rounds {
         concat!(
             each!(add_xor $([$a $b $d])+),
             each!(rotate16 $($d)+),
-            each!(add_xor_below $([$c $d $b])+),
+            each!(add_xor $([$c $d $b])+),
+            "vmovdqa [{words} + 512], ymm3\n",
             each!(rotate12 $($b)+),
+            "vmovdqa ymm3, [{words} + 512]\n",
             each!(add_xor $([$a $b $d])+),
             each!(rotate8 $($d)+),
-            each!(add_xor_below $([$c $d $b])+),
+            each!(add_xor $([$c $d $b])+),
+            "vmovdqa [{words} + 544], ymm0\n",
             each!(rotate7 $($b)+),
+            "vmovdqa ymm0, [{words} + 544]\n",
         )
     };
 }
 
-/// Words 0 to 15 in the registers of their numbers, but 11.
+/// Words 0 to 15 in the registers of their numbers.
 macro_rules! for_words {
-    ($line:ident) => { each!($line 0 1 2 3 4 5 6 7 8 9 10 12 13 14 15) };
+    ($line:ident) => { each!($line 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15) };
 }
 
 macro_rules! load_word {
@@ -379,22 +406,18 @@ macro_rules! add_word {
 fn keystream(start: &mut Start) -> [Lanes; 16] {
     let (a, b, c, d, e, f, g, h): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
     let (i, j, k, l, m, n, o, p): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
-    // SAFETY: reads `start` and the rotations and writes word 11's place in `start`, all aligned to 32 bytes as their
+    // SAFETY: reads `start` and the rotations and writes where words of `start` wait, all aligned to 32 bytes as their
     // types say; every vector register is declared as written.
     unsafe {
         asm!(
             for_words!(load_word),
-            "vmovdqa ymm11, [{words} + 352]",
-            "vmovdqa [{words} + 512], ymm11",
             "mov {rounds:e}, 10",
             "2:",
             quarter_rounds!([0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15]),
             quarter_rounds!([0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14]),
             "dec {rounds:e}",
             "jnz 2b",
-            "vmovdqa ymm11, [{words} + 512]",
             for_words!(add_word),
-            add_word!(11),
             words = in(reg) start,
             rotations = in(reg) &ROTATIONS,
             rounds = out(reg) _,
@@ -420,15 +443,19 @@ mod tests {
         if Avx2::new().is_none() {
             return;
         }
-        let mut random = vec![0; 1 << 16];
+        let mut random = vec![0; 1 << 18];
         expand(&[7; 32], 0, &mut random);
-        let headers = &random[..48 * 100];
-        for (case, lengths) in
-            [vec![1], vec![8], vec![3, 0, 7, 20, 1, 1, 1, 9, 40], (0..40).collect::<Vec<u32>>()]
-                .iter()
-                .enumerate()
+        let headers = &random[..48 * 140];
+        for (case, lengths) in [
+            vec![1],
+            vec![8],
+            vec![3, 0, 7, 20, 1, 1, 1, 9, 32],
+            (0..140).map(|i| i % 33).collect::<Vec<u32>>(),
+        ]
+        .iter()
+        .enumerate()
         {
-            let sources = &random[case + 5000..];
+            let sources = &random[case + 7000..];
             let total: u32 = lengths.iter().sum();
             let mut in_place = vec![0; 64 * total as usize];
             in_place.copy_from_slice(&sources[..64 * total as usize]);

@@ -7,6 +7,7 @@ use std::arch::x86_64::{__m256i, _mm_sfence, _mm256_load_si256, _mm256_stream_si
 
 use super::chacha::{self, Run, xor_runs};
 use super::interpreter::{LANES, LaneInterpreter, Lanes};
+use super::plan::{ADDITIONAL, CONTENT, Plan};
 use super::poly1305::{self, Message};
 use super::{Avx2, blake2b};
 use crate::Hash64;
@@ -16,16 +17,6 @@ use crate::program::MEMORY_PERIOD;
 
 /// States that are enciphered at a time.
 const BATCH: usize = 64;
-
-/// Where additional data and message begin. They are counted in units of 16 bytes.
-const CONTENT: usize = 48;
-const UNIT: usize = 16;
-
-/// Additional data and message fit behind the header.
-const CONTENT_UNITS: usize = (State::LEN - CONTENT) / UNIT;
-
-/// Most additional data.
-const ADDITIONAL: usize = 7 * UNIT;
 
 /// An item to be made.
 #[derive(Clone, Copy, Debug)]
@@ -55,63 +46,15 @@ struct Ran {
 #[repr(C, align(64))]
 struct Buffer([u8; State::LEN + 64]);
 
-/// What a header asks for (spec §7).
-#[derive(Clone, Copy)]
-struct Plan {
-    /// The header's `data` after CRYPT.
-    data: u32,
-    decrypts: bool,
-    /// Units of additional data, and of message.
-    add: usize,
-    len: usize,
-    /// Bytes that are taken off the lengths.
-    azc: usize,
-    tzc: usize,
+/// Keystream blocks that the item depends on: what is deciphered past its end is not looked at.
+fn blocks(plan: &Plan) -> usize {
+    let end = if plan.decrypts { plan.end().min(Item::LEN) } else { plan.end() };
+    (end - plan.message()).div_ceil(chacha::BLOCK)
 }
 
-impl Plan {
-    /// Of the word from which FUZZ derives the header.
-    fn new(word: u32) -> Self {
-        let data = word & 0x00ff_ffff | 32 << 17;
-        let field = |at: u32, bits: u32| (data >> at) as usize & ((1 << bits) - 1);
-        let add = field(13, 3);
-        let len = field(17, 7).min(CONTENT_UNITS - add);
-        let truncated = u32::from(len != field(17, 7));
-        Self {
-            data: data & !(0xff << 16) | truncated << 16 | (len as u32) << 17,
-            decrypts: field(12, 1) == 1,
-            add,
-            len,
-            azc: field(0, 4),
-            tzc: field(8, 4),
-        }
-    }
-
-    /// Where the message begins in the state, and where it ends.
-    fn message(&self) -> usize {
-        CONTENT + self.add * UNIT
-    }
-
-    fn end(&self) -> usize {
-        self.message() + self.len * UNIT
-    }
-
-    /// Keystream blocks that the item depends on: what is deciphered past its end is not looked at.
-    fn blocks(&self) -> usize {
-        let bytes = if self.decrypts { self.end().min(Item::LEN) } else { self.end() } - self.message();
-        bytes.div_ceil(chacha::BLOCK)
-    }
-
-    /// The block of lengths (spec §7, step 4).
-    fn lengths(&self) -> [u64; 2] {
-        let additional = ((self.add * UNIT) as u64).wrapping_sub(self.azc as u64);
-        [additional, (self.len * UNIT - self.tzc) as u64]
-    }
-
-    /// Those that decipher after those that do not, and by length.
-    fn order(&self) -> usize {
-        (usize::from(self.decrypts) << 8) + self.add + self.len
-    }
+/// Those that decipher after those that do not, and by length.
+fn order(plan: &Plan) -> usize {
+    (usize::from(plan.decrypts) << 8) + plan.units()
 }
 
 /// An item that is made.
@@ -264,7 +207,7 @@ impl Items {
     /// FUZZ and CRYPT of what ran.
     fn crypt(&mut self, add_numbers: bool, lists: &mut Lists, finish: &mut impl FnMut(&[Ran], &[Buffer])) {
         let Lists { runs, messages, tags } = lists;
-        self.ran.sort_unstable_by_key(|ran| ran.plan.order());
+        self.ran.sort_unstable_by_key(|ran| order(&ran.plan));
         for batch in self.ran.chunks(BATCH) {
             runs.clear();
             messages.clear();
@@ -282,7 +225,7 @@ impl Items {
                 runs.push(Run {
                     header: base,
                     counter: 1,
-                    blocks: plan.blocks() as u32,
+                    blocks: blocks(plan) as u32,
                     source: state[plan.message()..].as_ptr(),
                     destination: base.wrapping_add(plan.message()),
                 });
@@ -306,7 +249,7 @@ impl Items {
                     header: buffer.as_ptr(),
                     head: content,
                     tail: content,
-                    blocks: (plan.add + plan.len) as u32,
+                    blocks: plan.units() as u32,
                     lengths: plan.lengths(),
                 });
             }

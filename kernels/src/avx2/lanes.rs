@@ -175,6 +175,36 @@ pub(super) fn transpose64(rows: [Lanes; 4]) -> [Lanes; 4] {
     [low128(ab, cd), low128(ab_, cd_), high128(ab, cd), high128(ab_, cd_)]
 }
 
+/// Rows to columns: 4 × 4 words of 64 bits that are in memory.
+///
+/// # Safety
+/// 32 bytes can be read at each.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn load_transposed64([a, b, c, d]: [*const u8; 4]) -> [Lanes; 4] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (ac, bd) = (load_halves(a, c), load_halves(b, d));
+        let (ac_, bd_) = (load_high_halves(a, c), load_high_halves(b, d));
+        [low64(ac, bd), high64(ac, bd), low64(ac_, bd_), high64(ac_, bd_)]
+    }
+}
+
+/// The last 16 of 32 bytes at `low`, then those at `high`: by a blend, of which processors do more in a cycle than of any
+/// other way to put halves together.
+///
+/// # Safety
+/// 32 bytes can be read at each.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn load_high_halves(low: *const u8, high: *const u8) -> Lanes {
+    // SAFETY: the caller's promise; the loads need no alignment.
+    unsafe {
+        let low = _mm256_castsi128_si256(_mm_loadu_si128(low.add(16).cast()));
+        _mm256_blend_epi32::<0b1111_0000>(low, load(high))
+    }
+}
+
 /// Rows to columns, 4 × 4 words of 32 bits in each half: the low halves are rows 0..4, the high ones rows 4..8.
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -8,6 +8,11 @@
     reason = "vector instructions on raw memory, behind a type that has checked the processor"
 )]
 
+/// The lines of one instruction, or of a few, for each of some registers: assembly of a step that is done side by side.
+macro_rules! each {
+    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
+}
+
 mod blake2b;
 mod chacha;
 mod expand;
@@ -17,6 +22,7 @@ mod lanes;
 mod lower;
 mod ops;
 mod passes;
+mod plan;
 mod poly1305;
 mod search;
 

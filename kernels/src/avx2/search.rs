@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::blake2b;
 use super::chacha::{self, Run, xor_runs};
 use super::lanes::prefetch;
+use super::plan::{ADDITIONAL, CONTENT, CONTENT_UNITS, Plan, UNIT};
 use super::poly1305::{self, HEAD_BLOCKS, Message};
 use crate::item::Item;
 use crate::kernel::Winner;
@@ -26,24 +27,14 @@ const BATCH: usize = 64;
 const ITEM: usize = 32;
 const ITEM_END: usize = ITEM + Item::LEN;
 
-/// Where additional data and message begin. They are counted in units of 16 bytes.
-const CONTENT: usize = 48;
-const UNIT: usize = 16;
-
 /// Units of content that the item covers.
 const ITEM_UNITS: usize = (ITEM_END - CONTENT) / UNIT;
-
-/// Additional data and message fit behind the header.
-const CONTENT_UNITS: usize = (State::LEN - CONTENT) / UNIT;
 
 /// Units of a keystream block.
 const BLOCK_UNITS: usize = chacha::BLOCK / UNIT;
 
 /// How far past a message its last keystream block can reach.
 const OVERSHOOT: usize = (BLOCK_UNITS - 1) * UNIT;
-
-/// Most additional data.
-const ADDITIONAL: usize = 7 * UNIT;
 
 /// The bytes of a state, with room for the overshoot.
 type Buffer = [u8; State::LEN + OVERSHOOT];
@@ -60,66 +51,14 @@ fn buffer_mut(search: &mut SearchState) -> &mut Buffer {
     unsafe { &mut *(&raw mut *search).cast() }
 }
 
-/// What a header asks for in this round.
-#[derive(Clone, Copy)]
-struct Plan {
-    item: usize,
-    decrypts: bool,
-    /// Units of additional data, and of message.
-    add: usize,
-    len: usize,
-    /// Bytes that are taken off the lengths.
-    azc: usize,
-    tzc: usize,
-    /// What followed the message before a keystream block went past its end.
-    behind: [u8; OVERSHOOT],
+/// Keystream blocks of the message.
+fn blocks(plan: &Plan) -> usize {
+    plan.len.div_ceil(BLOCK_UNITS)
 }
 
-impl Plan {
-    /// Of the word from which FUZZ derives the header (spec §7); also the header's `data` after CRYPT.
-    fn new(word: u32) -> (Self, u32) {
-        let data = word & 0x00ff_ffff | 32 << 17;
-        let field = |at: u32, bits: u32| (data >> at) as usize & ((1 << bits) - 1);
-        let add = field(13, 3);
-        let len = field(17, 7).min(CONTENT_UNITS - add);
-        let truncated = u32::from(len != field(17, 7));
-        let plan = Self {
-            item: field(0, 13),
-            decrypts: field(12, 1) == 1,
-            add,
-            len,
-            azc: field(0, 4),
-            tzc: field(8, 4),
-            behind: [0; OVERSHOOT],
-        };
-        (plan, data & !(0xff << 16) | truncated << 16 | (len as u32) << 17)
-    }
-
-    /// Units of content.
-    fn units(&self) -> usize {
-        self.add + self.len
-    }
-
-    /// Keystream blocks of the message.
-    fn blocks(&self) -> usize {
-        self.len.div_ceil(BLOCK_UNITS)
-    }
-
-    /// The block of lengths (spec §7, step 4).
-    fn lengths(&self) -> [u64; 2] {
-        let additional = ((self.add * UNIT) as u64).wrapping_sub(self.azc as u64);
-        [additional, (self.len * UNIT - self.tzc) as u64]
-    }
-
-    /// Where the message ends in the state.
-    fn end(&self) -> usize {
-        CONTENT + self.units() * UNIT
-    }
-
-    /// Whether a keystream block can reach past the message into bytes that matter and are not written later.
-    fn overshoots(&self) -> bool {
-        self.units() >= HEAD_BLOCKS
-    }
+/// Whether a keystream block can reach past the message into bytes that matter and are not written later.
+fn overshoots(plan: &Plan) -> bool {
+    plan.units() >= HEAD_BLOCKS
 }
 
 /// The memory that a search needs.
@@ -195,7 +134,9 @@ pub(super) fn hash(states: &mut [SearchState]) {
 
 /// Takes states through rounds, up to [`BATCH`] at a time.
 struct Rounds {
-    plans: Box<[Plan; BATCH]>,
+    plans: [Plan; BATCH],
+    /// What followed each message before a keystream block went past its end.
+    behind: Box<[[u8; OVERSHOOT]; BATCH]>,
     tags: [[u8; 16]; BATCH],
 }
 
@@ -208,24 +149,26 @@ struct Lists {
 
 impl Rounds {
     fn new() -> Self {
-        Self { plans: Box::new([Plan::new(0).0; BATCH]), tags: [[0; 16]; BATCH] }
+        Self {
+            plans: [Plan::new(0); BATCH],
+            behind: Box::new([[0; OVERSHOOT]; BATCH]),
+            tags: [[0; 16]; BATCH],
+        }
     }
 
     /// Reads an item into each state, FUZZ and CRYPT. Unless it is the last round, what the next item will overwrite
     /// is left undefined.
     #[target_feature(enable = "avx2")]
     fn round(&mut self, table2: &[Item], states: &mut [SearchState], lists: &mut Lists, last: bool) {
-        for (search, plan) in states.iter_mut().zip(&mut *self.plans) {
+        for (search, plan) in states.iter_mut().zip(&mut self.plans) {
+            search.item = search.next_item();
             let state = &mut search.state.0;
-            let word = u32::from_le_bytes([state[16], state[17], state[18], state[19]]);
-            let data;
-            (*plan, data) = Plan::new(word);
-            state[12..16].copy_from_slice(&data.to_le_bytes());
-            let item = &table2[plan.item].0;
+            *plan = Plan::new(u32::from_le_bytes([state[16], state[17], state[18], state[19]]));
+            state[12..16].copy_from_slice(&plan.data.to_le_bytes());
+            let item = &table2[search.item as usize].0;
             state[ITEM..CONTENT + ADDITIONAL].copy_from_slice(&item[..CONTENT + ADDITIONAL - ITEM]);
             let end = CONTENT + HEAD_BLOCKS * UNIT;
             state[end..ITEM_END].copy_from_slice(&item[end - ITEM..]);
-            search.item = plan.item as u32;
             search.round += 1;
         }
 
@@ -255,32 +198,33 @@ impl Rounds {
         last: bool,
     ) {
         runs.clear();
-        for (search, plan) in states.iter_mut().zip(&mut *self.plans) {
+        for ((search, plan), behind) in states.iter_mut().zip(&self.plans).zip(&mut *self.behind) {
             if plan.decrypts != decrypts {
                 continue;
             }
+            let item = &table2[search.item as usize].0;
             let state = buffer_mut(search);
-            if plan.overshoots() {
+            if overshoots(plan) {
                 let end = plan.end();
-                plan.behind.copy_from_slice(&state[end..][..OVERSHOOT]);
+                behind.copy_from_slice(&state[end..][..OVERSHOOT]);
             }
             // Of what the next item overwrites, only what is authenticated is looked at, and that before deciphering.
             let whole = !decrypts || last;
-            let from_item = (HEAD_BLOCKS - plan.add).div_ceil(BLOCK_UNITS).min(plan.blocks());
+            let from_item = (HEAD_BLOCKS - plan.add).div_ceil(BLOCK_UNITS).min(blocks(plan));
             let in_place = if whole { from_item } else { (ITEM_UNITS - plan.add) / BLOCK_UNITS };
             let state = state.as_mut_ptr();
             let header = state.cast_const();
-            let message = state.wrapping_add(CONTENT + plan.add * UNIT);
+            let message = state.wrapping_add(plan.message());
             if whole {
-                let source = table2[plan.item].0[CONTENT + plan.add * UNIT - ITEM..].as_ptr();
+                let source = item[plan.message() - ITEM..].as_ptr();
                 runs.push(Run { header, counter: 1, blocks: from_item as u32, source, destination: message });
             }
-            if plan.blocks() > in_place && (whole || plan.units() > ITEM_UNITS) {
+            if blocks(plan) > in_place && (whole || plan.units() > ITEM_UNITS) {
                 let destination = message.wrapping_add(in_place * chacha::BLOCK);
                 runs.push(Run {
                     header,
                     counter: 1 + in_place as u32,
-                    blocks: (plan.blocks() - in_place) as u32,
+                    blocks: (blocks(plan) - in_place) as u32,
                     source: destination,
                     destination,
                 });
@@ -291,16 +235,17 @@ impl Rounds {
         // the buffer. Sources are items, or destinations themselves; each state is the destination of its own runs.
         unsafe { xor_runs(runs) };
 
-        for (search, plan) in states.iter_mut().zip(&*self.plans) {
+        for ((search, plan), behind) in states.iter_mut().zip(&self.plans).zip(&*self.behind) {
             if plan.decrypts != decrypts {
                 continue;
             }
+            let item = &table2[search.item as usize].0;
             let state = buffer_mut(search);
             let end = plan.end();
-            if plan.overshoots() {
-                state[end..][..OVERSHOOT].copy_from_slice(&plan.behind);
+            if overshoots(plan) {
+                state[end..][..OVERSHOOT].copy_from_slice(behind);
             } else if last {
-                state[end..ITEM_END].copy_from_slice(&table2[plan.item].0[end - ITEM..]);
+                state[end..ITEM_END].copy_from_slice(&item[end - ITEM..]);
             }
             if !decrypts {
                 state[end - plan.tzc..end].fill(0);
@@ -315,9 +260,11 @@ impl Rounds {
         let order = &by_length(plans)[..states.len()];
         messages.clear();
         messages.extend(order.iter().map(|&i| {
-            let (state, plan) = (buffer(&states[usize::from(i)]), &plans[usize::from(i)]);
+            let (search, plan) = (&states[usize::from(i)], &plans[usize::from(i)]);
+            let state = buffer(search);
             let tail = state[CONTENT..].as_ptr();
-            let head = if plan.decrypts { table2[plan.item].0[CONTENT - ITEM..].as_ptr() } else { tail };
+            let head =
+                if plan.decrypts { table2[search.item as usize].0[CONTENT - ITEM..].as_ptr() } else { tail };
             let blocks = plan.units() as u32;
             Message { header: state.as_ptr(), head, tail, blocks, lengths: plan.lengths() }
         }));

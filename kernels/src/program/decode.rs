@@ -1,6 +1,6 @@
 //! Checks a program and decodes it (spec §5, §6).
 
-use super::instruction::{code, immediate};
+use super::instruction::{code, immediate, input_word};
 use super::{
     BUFFER_WORDS, Closes, Condition, Fault, Instruction, InvalidProgram, Kind, Op, Operand, Program,
 };
@@ -134,7 +134,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn input(&mut self, word: u32) {
-        let input = immediate(word) as u8;
+        let input = input_word(word);
         self.reads_word0 |= input == 0;
         let out = self.push_variables(1);
         self.push_instruction(Instruction::Input { out, word: input });

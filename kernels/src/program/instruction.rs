@@ -244,6 +244,11 @@ pub(super) fn immediate(word: u32) -> u64 {
     ((i << 63).wrapping_sub(1) ^ (1 << b) ^ (1 << a)) | (sign & 1) << 63
 }
 
+/// The input word that an IN takes.
+pub(super) fn input_word(word: u32) -> u8 {
+    immediate(word) as u8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ mod randgen;
 pub use instruction::{Closes, Condition, Instruction, Kind, Op, Operand};
 
 use crate::Hash32;
+use crate::item::TABLE_ITEMS;
 
 /// Words of a program buffer, and the most instructions that a program can have.
 pub const BUFFER_WORDS: usize = 2048;
@@ -88,8 +89,19 @@ impl Program {
     /// # Errors
     /// [`InvalidProgram::TooBig`]; no seed is known that gives one.
     pub fn generate(seed: &Hash32) -> Result<Self, InvalidProgram> {
-        let (buffer, len) = randgen::generate(seed)?;
-        Self::decode(buffer, len)
+        Self::generate_at_most(seed, u64::MAX).map(|program| program.expect("no program costs more"))
+    }
+
+    /// As [`generate`](Self::generate), but `None` if the program's [`table_cost`](Self::table_cost) is above `price`, found out
+    /// with a part of the work.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate). What is abandoned is not known to be valid.
+    pub fn generate_at_most(seed: &Hash32, price: u64) -> Result<Option<Self>, InvalidProgram> {
+        let Some((buffer, len)) = randgen::generate(seed, price)? else {
+            return Ok(None);
+        };
+        Self::decode(buffer, len).map(Some)
     }
 
     /// Checks and decodes the first `len` words of `buffer`, whatever they are; the rest is memory.
@@ -147,9 +159,26 @@ impl Program {
         self.static_cost
     }
 
+    /// What a table of the program costs: [`static_cost`](Self::static_cost) for each of the [`MEMORY_PERIOD`] items that are
+    /// run, times as much more as more of them are run because the program [reads word 0](Self::reads_word0). Stops at
+    /// `u64::MAX`.
+    pub fn table_cost(&self) -> u64 {
+        table_cost(self.static_cost, self.reads_word0)
+    }
+
     /// Whether the program reads input word 0, the one word that holds the item's number: if not, items that are
     /// equal modulo [`MEMORY_PERIOD`] run alike.
     pub fn reads_word0(&self) -> bool {
         self.reads_word0
+    }
+}
+
+/// See [`Program::table_cost`].
+fn table_cost(static_cost: u64, reads_word0: bool) -> u64 {
+    if reads_word0 {
+        let items = static_cost.checked_mul(TABLE_ITEMS as u64);
+        items.map_or(u64::MAX, |items| items / u64::from(MEMORY_PERIOD))
+    } else {
+        static_cost
     }
 }

@@ -1,36 +1,43 @@
 //! RandGen: the program that belongs to a seed (spec §4).
 
-use super::instruction::code;
-use super::{BUFFER_WORDS, InvalidProgram, Kind};
+use super::instruction::{code, input_word};
+use super::{BUFFER_WORDS, InvalidProgram, Kind, table_cost};
 use crate::Hash32;
-use crate::primitives::{expand, expand_starts};
+use crate::primitives::{expand_blocks, expand_starts};
 
 /// What the first budget of a program is.
 const BUDGET: u32 = 20_000;
 
-/// The program buffer of `seed` and the number of its words that are instructions.
-pub(super) fn generate(seed: &Hash32) -> Result<(Box<[u32; BUFFER_WORDS]>, usize), InvalidProgram> {
-    let mut generator = Generator::new(seed);
+/// A program buffer, and how many of its words are instructions.
+type Generated = (Box<[u32; BUFFER_WORDS]>, usize);
+
+/// `RANDGEN(seed)`; `None` as soon as it is clear that [`Program::table_cost`](super::Program::table_cost) is going to be
+/// above `price`.
+pub(super) fn generate(seed: &Hash32, price: u64) -> Result<Option<Generated>, InvalidProgram> {
+    let mut generator = Generator::new(seed, price);
     generator.add_loop(BUDGET);
+    if generator.is_too_dear() {
+        return Ok(None);
+    }
     if generator.too_big {
         return Err(InvalidProgram::TooBig);
     }
     let mut buffer = expanded_buffer(seed);
     buffer[..generator.instructions.len()].copy_from_slice(&generator.instructions);
-    Ok((buffer, generator.instructions.len()))
+    Ok(Some((buffer, generator.instructions.len())))
 }
 
 fn expanded_buffer(seed: &Hash32) -> Box<[u32; BUFFER_WORDS]> {
-    let mut bytes = [0; 4 * BUFFER_WORDS];
-    expand(seed, 0, &mut bytes);
+    let mut blocks = [[0; 4 * WORDS]; BUFFER_WORDS / WORDS];
+    expand_blocks(seed, 0, &mut blocks);
     let mut buffer = Box::new([0; BUFFER_WORDS]);
-    for (word, bytes) in buffer.iter_mut().zip(bytes.as_chunks().0) {
+    for (word, bytes) in buffer.iter_mut().zip(blocks.as_flattened().as_chunks().0) {
         *word = u32::from_le_bytes(*bytes);
     }
     buffer
 }
 
-/// Expansions that random words are drawn from at a time, and words of each.
+/// Expansions that random words are drawn from at a time, and words of each, which are a keystream block.
 const STARTS: usize = 16;
 const WORDS: usize = 16;
 
@@ -119,17 +126,49 @@ struct Generator<'a> {
     markers: Vec<usize>,
     instructions: Vec<u32>,
     too_big: bool,
+    /// How often what is emitted now is run.
+    turns: u64,
+    /// What the program is going to cost at the least, as [`Program::static_cost`](super::Program::static_cost) counts.
+    cost: u64,
+    reads_word0: bool,
+    price: u64,
 }
 
 impl<'a> Generator<'a> {
-    fn new(seed: &'a Hash32) -> Self {
+    fn new(seed: &'a Hash32, price: u64) -> Self {
         Self {
             random: Random::new(seed),
             stack: Vec::with_capacity(256),
             markers: Vec::with_capacity(32),
             instructions: Vec::with_capacity(BUFFER_WORDS),
             too_big: false,
+            turns: 1,
+            cost: 0,
+            reads_word0: false,
+            price,
         }
+    }
+
+    fn is_too_dear(&self) -> bool {
+        table_cost(self.cost, self.reads_word0) > self.price
+    }
+
+    /// Takes `cost` out of the budget if it is there. A program that is too dear already can pay for nothing more, which
+    /// soon ends it.
+    fn spend(&self, budget: &mut u32, cost: u32) -> bool {
+        match budget.checked_sub(cost) {
+            Some(rest) if !self.is_too_dear() => {
+                *budget = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Emits an instruction that takes part in the program's cost.
+    fn emit_step(&mut self, word: u32) {
+        self.cost += self.turns;
+        self.emit(word);
     }
 
     fn emit(&mut self, word: u32) {
@@ -147,6 +186,8 @@ impl<'a> Generator<'a> {
     }
 
     fn open_scope(&mut self) {
+        // The END is sure to come.
+        self.cost += self.turns;
         self.markers.push(self.stack.len());
         self.stack.push(Entry::Marker);
     }
@@ -158,6 +199,8 @@ impl<'a> Generator<'a> {
     }
 
     fn push_variables(&mut self, count: u16) {
+        // They are put out at the scope's end.
+        self.cost += self.turns * u64::from(count);
         self.stack.extend((0..count).map(|_| Entry::Unused));
     }
 
@@ -169,19 +212,22 @@ impl<'a> Generator<'a> {
             return;
         }
         let mut budget = budget / count;
-        self.emit(code::LOOP | count << 20);
+        self.emit_step(code::LOOP | count << 20);
+        let turns = self.turns;
+        self.turns *= u64::from(count);
         self.open_scope();
         let template = self.random.word() << 8 | code::MEMORY;
         for _ in 0..accesses {
-            if !spend(&mut budget, 20) {
+            if !self.spend(&mut budget, 20) {
                 break;
             }
             self.push_variables(1);
             let carry = self.random.word() & 15;
-            self.emit(template & !(15 << 9) | carry << 9);
+            self.emit_step(template & !(15 << 9) | carry << 9);
         }
         self.add_body(&mut budget);
         self.close_scope();
+        self.turns = turns;
     }
 
     /// Adds instructions until the budget or luck runs out; the first loop ends it, paid for or not.
@@ -216,7 +262,7 @@ impl<'a> Generator<'a> {
 
     fn add_op(&mut self, kind: Kind, budget: &mut u32) -> bool {
         let draw = self.random.word() as usize;
-        if !spend(budget, cost(kind)) {
+        if !self.spend(budget, cost(kind)) {
             return false;
         }
         let op = kind.ops()[draw % kind.ops().len()];
@@ -224,28 +270,29 @@ impl<'a> Generator<'a> {
         if kind.has_b() {
             word |= self.operand_b(kind.takes_pairs());
         }
-        self.emit(word);
+        self.emit_step(word);
         self.push_variables(kind.outputs());
         true
     }
 
     fn add_input(&mut self, budget: &mut u32) -> bool {
-        if !spend(budget, 2) {
+        if !self.spend(budget, 2) {
             return false;
         }
         self.push_variables(1);
         let word = self.random.word() << 8 | code::IN;
-        self.emit(word);
+        self.reads_word0 |= input_word(word) == 0;
+        self.emit_step(word);
         true
     }
 
     fn add_branch(&mut self, budget: &mut u32) -> bool {
-        if !spend(budget, 50) {
+        if !self.spend(budget, 50) {
             return false;
         }
         let opcode = if self.random.coin(2) { code::IF_RANDOM } else { code::IF_LIKELY };
         let operand = self.operand_a(false);
-        self.emit(operand | opcode | 2 << 20);
+        self.emit_step(operand | opcode | 2 << 20);
         let share = *budget * 7 / 32;
         let to_second = self.emit_jump();
         self.add_scoped_body(share);
@@ -323,20 +370,50 @@ fn cost(kind: Kind) -> u32 {
     }
 }
 
-/// Takes `cost` out of the budget if it is there.
-fn spend(budget: &mut u32, cost: u32) -> bool {
-    match budget.checked_sub(cost) {
-        Some(rest) => {
-            *budget = rest;
-            true
-        }
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::Program;
+
+    #[test]
+    fn the_cost_is_known_as_it_is_decoded() {
+        for i in 0..300u32 {
+            let seed = seed(i);
+            let program = Program::generate(&seed).expect("a valid program");
+            let mut generator = Generator::new(&seed, u64::MAX);
+            generator.add_loop(BUDGET);
+            assert_eq!(
+                (generator.cost, generator.reads_word0),
+                (program.static_cost(), program.reads_word0())
+            );
+        }
+    }
+
+    #[test]
+    fn programs_are_abandoned_just_above_the_price() {
+        let (mut taken, mut words, mut emitted) = (0, 0, 0);
+        for i in 0..300u32 {
+            let seed = seed(i);
+            let program = Program::generate(&seed).expect("a valid program");
+            let cost = program.table_cost();
+            let at_its_cost = Program::generate_at_most(&seed, cost).expect("valid").expect("not dearer");
+            assert_eq!((at_its_cost.words(), at_its_cost.memory()), (program.words(), program.memory()));
+            assert!(Program::generate_at_most(&seed, cost - 1).expect("valid").is_none(), "it costs {cost}");
+
+            let mut generator = Generator::new(&seed, 3000);
+            generator.add_loop(BUDGET);
+            taken += u32::from(!generator.is_too_dear());
+            assert_eq!(generator.is_too_dear(), cost > 3000);
+            words += program.words().len();
+            emitted += generator.instructions.len();
+        }
+        assert!((1..100).contains(&taken), "{taken} of 300");
+        assert!(emitted < words * 3 / 4, "{emitted} of {words} instructions were emitted");
+    }
+
+    fn seed(i: u32) -> Hash32 {
+        crate::primitives::b32(&[&i.to_le_bytes()])
+    }
 
     #[test]
     fn remainders_are_those_of_a_division() {

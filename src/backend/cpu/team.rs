@@ -4,20 +4,32 @@
 //! in work than one, so that members who find nothing to do in one of them (the last chunks of a pass, the top of the
 //! tree) go on with another.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use kernels::{Kernel, Passes};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
+use super::{share::ThreadThrottle, tuning::Tuning};
+
 /// Threads that share rounds.
 pub struct Team {
     threads: ThreadPool,
+    /// What its kernel asks for.
+    pub tuning: Tuning,
     /// Each member's kernel with its scratch memory.
     passes: Vec<Mutex<Box<dyn Passes>>>,
+    /// For each member, what keeps it to its part of a processor.
+    throttles: Option<Vec<Mutex<ThreadThrottle>>>,
+    /// Microseconds that others have used for the team, which its members make good.
+    charged: AtomicU64,
 }
 
 impl Team {
-    /// Starts the threads, each on one of `processors` and no other if they are given.
+    /// Starts the threads, each on one of `processors` and no other if they are given, and each taking no more than
+    /// `max_cpu` of a processor's time.
     ///
     /// # Errors
     /// If the system gives no threads.
@@ -26,6 +38,7 @@ impl Team {
         members: usize,
         kernel: Kernel,
         processors: Option<Vec<core_affinity::CoreId>>,
+        max_cpu: Option<f64>,
     ) -> Result<Self, ThreadPoolBuildError> {
         let threads = ThreadPoolBuilder::new()
             .num_threads(members)
@@ -38,7 +51,9 @@ impl Team {
             })
             .build()?;
         let passes = (0..members).map(|_| Mutex::new(kernel.passes())).collect();
-        Ok(Self { threads, passes })
+        let throttle = |part| (0..members).map(|_| Mutex::new(ThreadThrottle::new(part))).collect();
+        let throttles = max_cpu.map(throttle);
+        Ok(Self { threads, tuning: Tuning::of(kernel), passes, throttles, charged: AtomicU64::new(0) })
     }
 
     /// Does chunks of work on all members and waits for them, on a thread that is no member. A member that finds no chunk
@@ -52,11 +67,28 @@ impl Team {
                     self.with_passes(|passes| {
                         while let Some(chunk) = next() {
                             work(passes, chunk);
+                            self.throttle();
                         }
                     });
                 });
             }
         });
+    }
+
+    /// Has the member that this runs on sleep if it has taken more than its part.
+    fn throttle(&self) {
+        if let Some(throttles) = &self.throttles {
+            let member = self.threads.current_thread_index().expect("only members do chunks");
+            let charged = self.charged.swap(0, Ordering::Relaxed) as f64 * 1e-6;
+            throttles[member].lock().unwrap_or_else(PoisonError::into_inner).pause(charged);
+        }
+    }
+
+    /// Has the members make good what another thread has used for the team, in seconds of a processor.
+    pub fn charge(&self, seconds: f64) {
+        if self.throttles.is_some() {
+            self.charged.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
+        }
     }
 
     /// Does work with the kernel of the member that this runs on.

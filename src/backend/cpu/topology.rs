@@ -58,7 +58,7 @@ fn last_level_cache(root: &Path, cpu: usize) -> Option<Cache> {
 }
 
 /// Reads a list of processors such as `0-7,64-71`.
-fn parse_list(text: &str) -> Option<BTreeSet<usize>> {
+pub fn parse_list(text: &str) -> Option<BTreeSet<usize>> {
     let mut list = BTreeSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -1,0 +1,208 @@
+//! Measuring a machine without any network: how fast its backends mine, and whether they compute correctly.
+//!
+//! All runs mine rounds of the same [job], with hard nonces counted up from 0, so that the same work is measured each
+//! time. A [`Setup`] is what mines; [`run`] measures each setup at each difficulty, [`checksum`] holds a setup to known
+//! announcements.
+//!
+//! # What is measured
+//!
+//! A backend keeps all the rounds that it wants to hold, as when it mines. What it does before each of the rounds
+//! that it was handed first has ended is warm-up and not measured: threads that start, memory that is touched for
+//! the first time, pipelines that fill. The measured time begins there and ends with the first round that ends after
+//! the time asked for, so that it holds whole rounds; see [`window`] for rounds that are long.
+//!
+//! Announcements per second are told twice: those found, whose number is luck (some 4 % up or down where 600 were found),
+//! and those to be *expected* of the soft nonces hashed. e/s is the expected announcements × their difficulty.
+
+pub mod checksum;
+pub mod compare;
+pub mod energy;
+pub mod html;
+mod machine;
+mod measure;
+mod report;
+mod rig;
+pub mod text;
+pub mod window;
+
+use std::{
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use kernels::{Kernel, WorkBits};
+
+use self::{energy::Meter, report::FORMAT};
+pub use self::{
+    machine::Machine,
+    report::{Energy, Figures, Measurement, ReadError, Report, RoundTime},
+};
+use crate::{
+    backend::{Backend, Sink, cpu},
+    protocol::BlockHash,
+    values::{BackendId, Job},
+};
+
+/// What is measured.
+pub struct Settings {
+    /// What mines; each is measured by itself.
+    pub setups: Vec<Setup>,
+    /// Difficulties, 2 or more.
+    pub difficulties: Vec<u64>,
+    /// How long each setup is measured at each difficulty, warm-up not included.
+    pub duration: Duration,
+}
+
+/// What mines together.
+pub struct Setup {
+    /// What the user calls it: "cpu".
+    pub backend: String,
+    /// Processors' threads that mine; `None`: no processor mines.
+    pub threads: Option<usize>,
+    /// The kernel that they run.
+    pub kernel: Option<String>,
+    /// Starts the backends; backend `i` is to be `BackendId(i)`.
+    pub start: Start,
+}
+
+/// Starts backends whose events go to a sink, or says why it cannot.
+pub type Start = Box<dyn Fn(Sink) -> Result<Vec<Box<dyn Backend>>, String>>;
+
+impl Setup {
+    /// The processors alone.
+    pub fn cpu(settings: cpu::Settings) -> Self {
+        let available = || thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            backend: "cpu".into(),
+            threads: Some(settings.threads.map_or_else(available, NonZero::get)),
+            kernel: Some(settings.kernel.unwrap_or_else(Kernel::detect).name().into()),
+            start: Box::new(move |sink| {
+                let backend = cpu::CpuBackend::start(BackendId(0), settings.clone(), sink)
+                    .map_err(|e| e.to_string())?;
+                Ok(vec![Box::new(backend)])
+            }),
+        }
+    }
+
+    /// What it is called in tables: "2 threads", or the backend's name.
+    pub fn label(&self) -> String {
+        report::label(&self.backend, self.threads)
+    }
+}
+
+/// Why a measurement came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The backends do not start.
+    #[error("{what} cannot be measured: {reason}")]
+    Start {
+        /// The setup.
+        what: String,
+        /// What the backend said.
+        reason: String,
+    },
+    /// A backend stopped while it was measured.
+    #[error("{backend} has stopped: {reason}")]
+    Backend {
+        /// Its name.
+        backend: String,
+        /// What it said.
+        reason: String,
+    },
+    /// What was found is not valid, so that figures are worth nothing.
+    #[error(
+        "{backend} computes wrongly: {wrong} of {looked_at} announcements that were looked at are not valid; \
+         its figures are worth nothing (too hot, or clocked too high?)"
+    )]
+    Invalid {
+        /// Its name.
+        backend: String,
+        /// How many are not.
+        wrong: usize,
+        /// Of how many.
+        looked_at: usize,
+    },
+}
+
+/// Asks a run to end early; clones ask the same run.
+#[derive(Clone, Debug, Default)]
+pub struct Stopper(Arc<AtomicBool>);
+
+impl Stopper {
+    /// Asks it to end.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far a run has come, for whoever watches it.
+#[derive(Clone, Debug)]
+pub struct Progress<'a> {
+    /// What is at work: "2 threads, difficulty 128".
+    pub what: &'a str,
+    /// Which one it is, from 0.
+    pub number: usize,
+    /// Of how many.
+    pub of: usize,
+    /// How much of it is done, 0 to 1.
+    pub fraction: f64,
+    /// Its rate so far, in e/s; `None` before there is one.
+    pub rate: Option<f64>,
+}
+
+/// Measures every setup at every difficulty. A run that is stopped reports what was measured until then, which may be
+/// nothing.
+///
+/// # Errors
+/// If backends cannot start, stop by themselves, or find what is not valid.
+pub fn run(
+    settings: &Settings,
+    stopper: &Stopper,
+    watch: &mut dyn FnMut(&Progress),
+) -> Result<Report, BenchError> {
+    let mut report = Report {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        time: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        machine: Machine::here(),
+        duration: settings.duration.as_secs_f64(),
+        interrupted: false,
+        energy: None,
+        measurements: Vec::new(),
+    };
+    let of = settings.setups.len() * settings.difficulties.len();
+    for setup in &settings.setups {
+        let mut meter = Meter::new(setup.threads.is_some(), setup.backend != "cpu");
+        for &difficulty in &settings.difficulties {
+            let what = format!("{}, difficulty {difficulty}", setup.label());
+            let number = report.measurements.len();
+            let mut watch = |fraction, rate| watch(&Progress { what: &what, number, of, fraction, rate });
+            let measured =
+                measure::measure(setup, difficulty, settings.duration, &mut meter, stopper, &mut watch)?;
+            report.measurements.extend(measured);
+            if stopper.is_asked() {
+                report.interrupted = report.measurements.len() < of
+                    || report.measurements.last().is_some_and(|last| last.seconds < report.duration);
+                report.energy = meter.absence();
+                return Ok(report);
+            }
+        }
+        report.energy = meter.absence();
+    }
+    Ok(report)
+}
+
+/// The job that is mined: parent block hash 00 01 02 … 1f in internal order, height 1,000,000, not signed.
+pub fn job(work_bits: WorkBits) -> Job {
+    let hash = std::array::from_fn(|i| i as u8);
+    Job { id: 1, parent_hash: BlockHash(hash), parent_height: 1_000_000, work_bits, signing_key: [0; 32] }
+}
