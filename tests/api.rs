@@ -501,7 +501,8 @@ fn requests_that_are_none_are_answered_and_mining_goes_on() {
         431
     );
     // A body that never comes.
-    let slow = b"POST /json_rpc HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    let slow = b"POST /json_rpc HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+                 Content-Length: 9\r\n\r\n{";
     assert_eq!(miner.raw(slow).status, 408);
     miner.wait_until("more", |status| status["backends"][0]["found"].as_u64() > before);
 }

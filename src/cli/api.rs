@@ -43,11 +43,11 @@ impl Flags {
             StartError::OpenControl(_) => UsageError(error.to_string()).into(),
             other => anyhow::Error::new(other),
         })?;
-        // Rates and names of pools are no secret that a miner without a network would be worth; control is refused.
+        // Not an error: Prometheus in a cluster is given no token as a rule, and what is told is rates and names of pools.
         if self.http_token.is_none() && !listen.ip().is_loopback() {
             tracing::warn!(
-                "everybody who reaches {} can read the HTTP API; give a token with --http-token, or listen on 127.0.0.1 \
-                 alone",
+                "everybody who reaches {} can read the HTTP API; give a token with --http-token, or listen on \
+                 127.0.0.1 alone",
                 api.address()
             );
         }
