@@ -10,6 +10,7 @@
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
 //! | [`report`] | counters | snapshots, status lines |
 //! | [`display`] | snapshots, keys | the block on a terminal |
+//! | [`api`] | snapshots, requests | metrics, JSON, a page |
 //! | [`sharing`] | battery, idle terminals | pauses |
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
@@ -20,6 +21,7 @@
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]; [`cli`] is what the user types, [`config`] what else settings come from. `local_pool` knows nothing of the miner, only [`protocol`].
 
+pub mod api;
 pub mod backend;
 pub mod bench;
 pub mod cli;
@@ -27,6 +29,7 @@ pub mod config;
 pub mod difficulty;
 pub mod display;
 mod http;
+mod http_server;
 pub mod local_pool;
 pub mod miner;
 mod plot;

@@ -66,6 +66,8 @@ pub struct BackendInfo {
     pub name: String,
     /// One line that says what runs, and why.
     pub description: String,
+    /// Where its device sits, such as "0000:0a:00.0", if it is one that sits somewhere.
+    pub bus: Option<String>,
     /// Rounds that it wants to hold, at work and waiting.
     pub capacity: usize,
     /// Hard nonces that it can make use of in each round; 1 for one that takes what it gets.

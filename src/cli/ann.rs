@@ -116,6 +116,9 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    api: super::api::Flags,
+
     /// No status lines and no live display, only warnings, errors and the totals
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -253,6 +256,8 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         }
         error => anyhow::Error::from(error),
     })?;
+    // It answers until the command ends.
+    let _api = arguments.api.start(&miner)?;
     if live && let Some(display) = Display::start(log.output(), miner.watch(), miner.control()) {
         miner.show_on(display);
     }

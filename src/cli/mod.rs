@@ -1,6 +1,7 @@
 //! What the user typed: the commands, their flags, and how a failure is told. No logic beyond that.
 
 mod ann;
+mod api;
 mod bench;
 mod config;
 mod devices;

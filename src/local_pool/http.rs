@@ -11,13 +11,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response,
     body::{Body, Frame, Incoming, SizeHint},
-    header::{self, HeaderName, HeaderValue},
+    header,
 };
-use serde::Serialize;
 use tokio::time::Sleep;
 
 use super::{
@@ -26,7 +25,10 @@ use super::{
     listen::{self, Addresses},
     pool::{Held, MasterView, Pool, Posted},
 };
-use crate::protocol::{Answer, BATCH, BlockHash, Config, headers};
+use crate::{
+    http_server::{self, Reply},
+    protocol::{Answer, BATCH, BlockHash, Config, headers},
+};
 
 /// The largest body that is read: a full batch, and something to spare for miners that send a little more.
 const LARGEST_BODY: usize = BATCH * 1024 + 64 * 1024;
@@ -70,7 +72,7 @@ pub async fn answer(
         tokio::time::sleep(met.delay).await;
     }
     match met.fault {
-        None => Ok(work(&pool, server, path, request).await?.into_response()),
+        None => Ok(work(&pool, server, path, request).await?.into_response(ReplyBody::whole)),
         Some((FaultKind::CloseInRequest, _)) => {
             // With its first piece read and the rest not, the miner sees a reset in the middle of its request.
             let mut body = request.into_body();
@@ -93,31 +95,35 @@ pub async fn answer(
 /// What a fault makes of an answer.
 async fn spoil(kind: &FaultKind, reply: Reply, path: &str) -> io::Result<Response<ReplyBody>> {
     Ok(match kind {
-        FaultKind::Delay(_) | FaultKind::Reorganise { .. } => reply.into_response(),
+        FaultKind::Delay(_) | FaultKind::Reorganise { .. } => reply.into_response(ReplyBody::whole),
         FaultKind::CloseInRequest => return Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
-        FaultKind::Overloaded => overloaded().into_response(),
-        FaultKind::Error500 => Reply::text(500, "Internal Server Error (on request)").into_response(),
+        FaultKind::Overloaded => overloaded().into_response(ReplyBody::whole),
+        FaultKind::Error500 => {
+            Reply::text(500, "Internal Server Error (on request)").into_response(ReplyBody::whole)
+        }
         FaultKind::CloseInReply => {
             let half = reply.body.slice(..reply.body.len() / 2);
             let body = ReplyBody::broken_off(half, reply.body.len());
-            reply.into_response().map(|_| body)
+            reply.into_response(ReplyBody::whole).map(|_| body)
         }
         FaultKind::Truncated => {
             let body = reply.body.slice(..reply.body.len() / 2);
-            Reply { status: 200, body, ..reply }.into_response()
+            Reply { status: 200, body, ..reply }.into_response(ReplyBody::whole)
         }
         FaultKind::Garbage => {
             let page = "<!DOCTYPE html><html><body><h1>It works!</h1></body></html>\n";
-            Reply { content_type: "text/html", ..Reply::text(200, page) }.into_response()
+            Reply { content_type: "text/html", ..Reply::text(200, page) }.into_response(ReplyBody::whole)
         }
-        FaultKind::Huge => Reply::json(200, &()).into_response().map(|_| ReplyBody::huge(64 * 1024 * 1024)),
+        FaultKind::Huge => {
+            Reply::json(200, &()).into_response(ReplyBody::whole).map(|_| ReplyBody::huge(64 * 1024 * 1024))
+        }
         FaultKind::Hang(duration) => {
             tokio::time::sleep(*duration).await;
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         }
         FaultKind::Redirect => Reply::text(307, "")
             .with(header::LOCATION, &format!("{REDIRECTED}{}", path.trim_start_matches(REDIRECTED)))
-            .into_response(),
+            .into_response(ReplyBody::whole),
     })
 }
 
@@ -243,11 +249,11 @@ fn read_header<T: FromStr>(map: &HeaderMap, name: &str) -> Result<T, String> {
 
 async fn control(pool: &Arc<Pool>, request: Request<Incoming>) -> io::Result<Reply> {
     // Not bounded with the batches: whoever looks into an overloaded pool must get through.
-    let body = Limited::new(request.into_body(), LARGEST_COMMAND).collect();
-    let Ok(Ok(body)) = tokio::time::timeout(pool.settings.body_timeout, body).await else {
+    let body =
+        http_server::read_small(request.into_body(), LARGEST_COMMAND, pool.settings.body_timeout).await;
+    let Ok(body) = body else {
         return Ok(Reply::text(400, "Bad Request: too large, too slow or broken off").closing());
     };
-    let body = body.to_bytes();
     let outcome = match control::parse(&body) {
         Err(error) => Err(error.to_string()),
         Ok(Command::Fault(fault)) => {
@@ -337,50 +343,6 @@ fn overloaded() -> Reply {
 
 fn too_large() -> Reply {
     Reply::text(413, &format!("Payload Too Large: at most {LARGEST_BODY} bytes are taken")).closing()
-}
-
-/// An answer that is not on the wire yet.
-struct Reply {
-    status: u16,
-    content_type: &'static str,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
-}
-
-impl Reply {
-    fn text(status: u16, text: &str) -> Self {
-        let body = Bytes::copy_from_slice(text.as_bytes());
-        Self { status, content_type: "text/plain; charset=utf-8", headers: Vec::new(), body }
-    }
-
-    fn json(status: u16, value: &impl Serialize) -> Self {
-        match serde_json::to_vec(value) {
-            Ok(body) => {
-                Self { status, content_type: "application/json", headers: Vec::new(), body: body.into() }
-            }
-            Err(error) => Self::text(500, &error.to_string()),
-        }
-    }
-
-    fn with(mut self, name: HeaderName, value: &str) -> Self {
-        // What cannot be a header value is a path that the request line could not have held.
-        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
-        self
-    }
-
-    /// The connection is closed after the answer.
-    fn closing(self) -> Self {
-        self.with(header::CONNECTION, "close")
-    }
-
-    fn into_response(self) -> Response<ReplyBody> {
-        let mut response = Response::new(ReplyBody::whole(self.body));
-        *response.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        response.headers_mut().extend(self.headers);
-        response
-    }
 }
 
 /// The body of an answer, which may break off or be very long.

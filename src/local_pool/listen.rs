@@ -4,37 +4,24 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, atomic::Ordering},
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
 };
 
-use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-    task::{JoinHandle, JoinSet},
-};
-use tokio_io_timeout::TimeoutStream;
+use hyper::header::HeaderValue;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
     HandlerState, StartError,
     http::{self, Server},
     pool::{HandlerSlot, Pool},
-    validation::lock,
 };
+use crate::http_server::{self, Limits, WhenFull};
 
 /// Where `blkinfoUrl` points to, below the master.
 pub const BLOCKS: &str = "/blocks";
 
 /// Handlers that a pool may have.
 const MOST_HANDLERS: usize = 256;
-
-/// How long until accepting is tried again when it failed.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-
-/// How long without failures until trouble with accepting is over.
-const TROUBLE_OVER: Duration = Duration::from_secs(30);
 
 /// The tasks that accept connections.
 #[derive(Default)]
@@ -67,81 +54,24 @@ async fn stop(task: JoinHandle<()>) {
 
 /// Listens on an address.
 pub fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A handler that vanished comes back on the same port. On Windows the option means something else.
-        #[cfg(not(windows))]
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(4096)
-    };
-    listen().map_err(|reason| StartError::Listen { address, reason })
+    http_server::bind(address).map_err(|reason| StartError::Listen { address, reason })
 }
 
 /// Serves connections until it is aborted, which closes them.
 async fn serve(pool: Arc<Pool>, listener: TcpListener, server: Server) {
-    let room = Arc::new(Semaphore::new(pool.settings.connections));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let pool = pool.clone();
-                connections.spawn(async move {
-                    let _permit = permit;
-                    serve_connection(pool, stream, server).await;
-                });
-            }
-            // Mostly: too many open files. Connections that end free some.
-            Err(error) => {
-                if pool.accept_trouble.is_news(Instant::now()) {
-                    tracing::warn!(
-                        "local pool: connections cannot be accepted ({error}) and wait for others to end; if that \
-                         is for too many open files, raise their limit (ulimit -n). Not said again until it is over"
-                    );
-                }
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-            }
-        }
-    }
-}
-
-/// Trouble with accepting connections, which is said once however long it lasts. All listeners share it.
-#[derive(Debug, Default)]
-pub struct AcceptTrouble {
-    last: Mutex<Option<Instant>>,
-}
-
-impl AcceptTrouble {
-    /// Notes a failure. `true`: the last one is so long ago that this is another trouble, and not the same, in which
-    /// some connections get through as others end.
-    fn is_news(&self, now: Instant) -> bool {
-        let last = lock(&self.last).replace(now);
-        last.is_none_or(|last| now.duration_since(last) > TROUBLE_OVER)
-    }
-}
-
-async fn serve_connection(pool: Arc<Pool>, stream: TcpStream, server: Server) {
-    let _open = Open::new(pool.clone());
-    // Answers are small and written at once; without this a kept connection may wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
-    // A client that does not read must not hold its connection, and the answer, for ever.
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(pool.settings.write_timeout));
-    let service = service_fn({
+    let settings = &pool.settings;
+    let limits = Limits {
+        connections: settings.connections,
+        when_full: WhenFull::Wait,
+        header_timeout: settings.header_timeout,
+        write_timeout: settings.write_timeout,
+    };
+    let answer = {
         let pool = pool.clone();
         move |request| http::answer(pool.clone(), server, request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(pool.settings.header_timeout)
-        .max_headers(64)
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    if let Err(error) = connection.await {
-        tracing::debug!("local pool: a connection ended: {error}");
-    }
+    };
+    let on_open = || Open::new(pool.clone());
+    http_server::serve(listener, limits, "local pool", pool.accept_trouble.clone(), on_open, answer).await;
 }
 
 /// Counts a connection while it is open.
@@ -267,18 +197,4 @@ fn reachable(ip: IpAddr) -> IpAddr {
 /// The port of a listener.
 pub fn port_of(listener: &TcpListener) -> io::Result<u16> {
     Ok(listener.local_addr()?.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trouble_with_accepting_is_said_once_until_it_is_over() {
-        let (trouble, start) = (AcceptTrouble::default(), Instant::now());
-        let news = |seconds| trouble.is_news(start + Duration::from_secs(seconds));
-        assert!(news(0));
-        assert!((1..100).all(|second| !news(second)));
-        assert!(news(140));
-    }
 }

@@ -19,11 +19,14 @@ use super::{
     duplicates::{Duplicates, Recorded},
     faults::{Endpoint, Fault, Faults, Met},
     handler::{self, Checked, Refusal, Rules, Submission},
-    listen::{AcceptTrouble, Listeners},
+    listen::Listeners,
     stats::{Counter, Counters, HandlerStats, Stats, Taken, ValidationStats},
     validation::{Validation, Verdict, lock},
 };
-use crate::protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo, difficulty_shown};
+use crate::{
+    http_server::AcceptTrouble,
+    protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo, difficulty_shown},
+};
 
 /// Everything that master and handlers share.
 pub struct Pool {
@@ -37,7 +40,7 @@ pub struct Pool {
     pub port: u16,
     /// Asynchronous, so that changes of the list of handlers follow one another.
     pub listeners: tokio::sync::Mutex<Listeners>,
-    pub accept_trouble: AcceptTrouble,
+    pub accept_trouble: Arc<AcceptTrouble>,
     started: Instant,
     state: Mutex<State>,
     faults: Mutex<Faults>,
@@ -105,7 +108,7 @@ impl Pool {
             started: Instant::now(),
             port,
             listeners: tokio::sync::Mutex::default(),
-            accept_trouble: AcceptTrouble::default(),
+            accept_trouble: Arc::default(),
             state: Mutex::new(state),
             faults: Mutex::default(),
             faults_changed: Notify::new(),

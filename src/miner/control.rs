@@ -14,6 +14,12 @@ impl Control {
         Self(sender)
     }
 
+    /// A control of no miner at all.
+    #[cfg(test)]
+    pub(crate) fn to_nobody() -> Self {
+        Self(std::sync::mpsc::channel().0)
+    }
+
     /// Stops mining until [`Control::resume`] has taken back every reason. Uploads go on.
     pub fn pause(&self, reason: PauseReason) {
         self.send(Message::Pause(reason));

@@ -25,7 +25,7 @@ use url::Url;
 pub use self::control::Control;
 use self::workers::Workers;
 use crate::{
-    backend::{self, Backend, BackendEvent, Counters, Sink, cpu, gpu},
+    backend::{self, Backend, BackendEvent, BackendInfo, Counters, Sink, cpu, gpu},
     display::Display,
     pool::{self, Fetcher, Pools},
     protocol::difficulty_shown,
@@ -187,6 +187,11 @@ impl Miner {
     /// What pauses, resumes and stops it.
     pub fn control(&self) -> Control {
         Control::new(self.sender.clone())
+    }
+
+    /// What its backends are.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendInfo> {
+        self.backends.iter().map(|backend| backend.info())
     }
 
     /// Where it publishes what it is about, every second.

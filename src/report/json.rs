@@ -17,6 +17,11 @@ pub fn totals(snapshot: &Snapshot) -> String {
     format!("{}\n", object("totals", snapshot))
 }
 
+/// What is in a status line, as a value.
+pub fn status_object(snapshot: &Snapshot) -> Value {
+    object("status", snapshot)
+}
+
 fn object(event: &str, snapshot: &Snapshot) -> Value {
     let [short, middle, long] = &snapshot.rates.windows;
     let job = snapshot.job.as_ref().map(|row| {

@@ -9,6 +9,7 @@ mod text;
 
 use std::time::Duration;
 
+pub use json::status_object;
 pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
 pub use snapshot::{BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Phase, PoolRow, RateRow, Snapshot, Watch};
@@ -128,6 +129,6 @@ impl Reporter {
 }
 
 /// Seconds with as many digits as matter.
-fn seconds(duration: Duration) -> f64 {
+pub(crate) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

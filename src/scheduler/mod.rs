@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn backend(capacity: usize, candidates: u32) -> BackendInfo {
-        BackendInfo { name: "test".into(), description: String::new(), capacity, candidates }
+        BackendInfo { name: "test".into(), description: String::new(), bus: None, capacity, candidates }
     }
 
     fn started(effects: &[Effect]) -> Vec<Round> {

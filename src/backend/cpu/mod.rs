@@ -162,6 +162,7 @@ impl CpuBackend {
         let info = BackendInfo {
             name: "cpu".into(),
             description: String::new(),
+            bus: None,
             capacity: 0,
             candidates: CANDIDATES,
         };

@@ -34,7 +34,7 @@ pub struct About {
     vendor: u32,
     device: u32,
     /// Where it is plugged in; empty if that is not told.
-    bus: String,
+    pub bus: String,
 }
 
 /// Something that a device may have.

@@ -165,10 +165,12 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
         openings.push(opening.map_err(|error| failed(error.to_string()))?);
     }
     let mut backends: Vec<Box<dyn Backend>> = Vec::new();
-    for opening in openings {
+    for (opening, index) in openings.into_iter().zip(&chosen) {
         match opening.opened() {
             Ok(opened) => {
-                backends.push(Box::new(opening.start(opened, BackendId(backends.len()), sink.clone())))
+                let mut backend = opening.start(opened, BackendId(backends.len()), sink.clone());
+                backend.info.bus = Some(all[*index].bus.clone()).filter(|bus| !bus.is_empty());
+                backends.push(Box::new(backend));
             }
             Err(error) => tracing::error!("{} is not used: {error}", opening.name),
         }
@@ -247,6 +249,7 @@ impl<P: Send + 'static> Opening<P> {
                     self.description,
                     if rounds == 1 { "" } else { "s" }
                 ),
+                bus: None,
                 capacity: plan.rounds_held(),
                 candidates: CANDIDATES,
             },
