@@ -300,18 +300,19 @@ impl Rounds {
             Message { header: state.as_ptr(), head, tail, blocks, lengths: plan.lengths() }
         }));
         let tags = &mut self.tags;
-        let put = |i: usize, tag: [u8; 16]| tags[usize::from(order[i])] = tag;
-        // SAFETY: headers are the first 48 bytes of states. Heads are items or states, which have all of the 60 units;
-        // tails are states, which have all units that there can be; every message has at least 32 units.
-        unsafe { poly1305::tags(messages, put) };
-        if !last {
-            for tag in &tags[..order.len()] {
+        let put = |i: usize, tag: [u8; 16]| {
+            tags[usize::from(order[i])] = tag;
+            // As soon as they are known, and not all at once: a processor waits for so many lines at a time only.
+            if !last {
                 let number = u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]]) as usize % TABLE_ITEMS;
                 for at in [0, 64, Item::LEN - 64] {
                     prefetch(table2[number].0[at..].as_ptr());
                 }
             }
-        }
+        };
+        // SAFETY: headers are the first 48 bytes of states. Heads are items or states, which have all of the 60 units;
+        // tails are states, which have all units that there can be; every message has at least 32 units.
+        unsafe { poly1305::tags(messages, put) };
     }
 }
 
