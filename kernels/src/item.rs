@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::avx2::TableMemory;
 use crate::portable::State;
 use crate::program::{InvalidProgram, MEMORY_PERIOD, Program};
 use crate::{Hash32, Hash64};
@@ -23,12 +25,16 @@ impl Item {
 }
 
 /// A table: 8192 items, 8 MiB, in one piece on the heap.
-pub struct Table(Box<[Item]>);
+pub struct Table(TableMemory);
 
 impl Table {
     /// A table of zeros.
     pub fn new() -> Self {
-        Self(vec![Item::ZERO; TABLE_ITEMS].into_boxed_slice())
+        #[cfg(target_arch = "x86_64")]
+        let memory = TableMemory::zeroed();
+        #[cfg(not(target_arch = "x86_64"))]
+        let memory = vec![Item::ZERO; TABLE_ITEMS].into_boxed_slice();
+        Self(memory)
     }
 }
 
@@ -51,6 +57,10 @@ impl std::ops::DerefMut for Table {
         &mut self.0
     }
 }
+
+/// Memory as it comes.
+#[cfg(not(target_arch = "x86_64"))]
+type TableMemory = Box<[Item]>;
 
 /// How many items a column has at most; columns from 1024 on have one less.
 const COPIES: usize = TABLE_ITEMS.div_ceil(MEMORY_PERIOD as usize);

@@ -6,6 +6,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::_mm256_setr_epi32;
+use std::ptr;
 
 use super::lanes::*;
 
@@ -28,6 +29,17 @@ pub(super) struct Run {
     pub source: *const u8,
     /// Where source XOR keystream goes.
     pub destination: *mut u8,
+}
+
+impl Run {
+    /// Of no blocks.
+    pub const NONE: Self = Self {
+        header: ptr::null(),
+        counter: 0,
+        blocks: 0,
+        source: ptr::null(),
+        destination: ptr::null_mut(),
+    };
 }
 
 /// Most blocks of a run: as many as a state's content has.

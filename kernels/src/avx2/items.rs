@@ -255,7 +255,7 @@ impl Items {
             }
             tags.resize(batch.len(), [0; 16]);
             // SAFETY: as above; all messages have at least 32 blocks, and all can be read for as many as any has.
-            unsafe { poly1305::tags(messages, tags) };
+            unsafe { poly1305::tags(messages, |i, tag| tags[i] = tag) };
             for (buffer, tag) in self.buffers.iter_mut().zip(&*tags) {
                 buffer.0[16..32].copy_from_slice(tag);
             }

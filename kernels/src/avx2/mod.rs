@@ -20,11 +20,13 @@ mod interpreter;
 mod items;
 mod lanes;
 mod ops;
+mod pages;
 mod passes;
 mod plan;
 mod poly1305;
 mod search;
 
+pub(crate) use pages::TableMemory;
 pub use passes::Avx2Passes;
 
 /// Proof that this processor has AVX2.

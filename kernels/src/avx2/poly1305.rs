@@ -42,7 +42,7 @@ pub(super) struct Message {
 /// Where the head of a message ends.
 pub(super) const HEAD_BLOCKS: usize = 60;
 
-/// The tags of any number of messages. Eight go together, of which the first four and the last four should each be of
+/// The tags of any number of messages, handed to `put` with the messages' numbers. Eight go together, of which the first four and the last four should each be of
 /// much the same length.
 ///
 /// # Safety
@@ -50,8 +50,7 @@ pub(super) const HEAD_BLOCKS: usize = 60;
 /// as the longest of the four messages has. A message is at least three blocks long, and its head can be read for as
 /// many as the longest of the four has, up to `HEAD_BLOCKS`.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn tags(messages: &[Message], tags: &mut [[u8; 16]]) {
-    assert_eq!(messages.len(), tags.len(), "a tag for each message");
+pub(super) unsafe fn tags(messages: &[Message], mut put: impl FnMut(usize, [u8; 16])) {
     let mut powers = Powers::new();
     for at in (0..messages.len()).step_by(8) {
         let pick = |i: usize| &messages[(at + i).min(messages.len() - 1)];
@@ -63,20 +62,14 @@ pub(super) unsafe fn tags(messages: &[Message], tags: &mut [[u8; 16]]) {
         powers.set(r);
         // SAFETY: the caller's promise.
         let four = unsafe { tags_of_four(&powers, s, [0, 1, 2, 3].map(pick), [4, 5, 6, 7].map(pick)) };
-        put(&mut tags[at..], four);
+        (at..messages.len()).zip(four).for_each(|(i, tag)| put(i, tag));
         if messages.len() - at > 4 {
             let (r, s) = odd_key(&keys);
             powers.set(r);
             // SAFETY: the caller's promise.
             let four = unsafe { tags_of_four(&powers, s, [4, 5, 6, 7].map(pick), [8, 9, 10, 11].map(pick)) };
-            put(&mut tags[at + 4..], four);
+            (at + 4..messages.len()).zip(four).for_each(|(i, tag)| put(i, tag));
         }
-    }
-}
-
-fn put(tags: &mut [[u8; 16]], four: [[u8; 16]; 4]) {
-    for (tag, new) in tags.iter_mut().zip(four) {
-        *tag = new;
     }
 }
 
@@ -459,7 +452,7 @@ mod tests {
             }
             let mut found = vec![[0; 16]; count];
             // SAFETY: there is AVX2; every piece can be read for the longest message's blocks.
-            unsafe { tags(&messages, &mut found) };
+            unsafe { tags(&messages, |i, tag| found[i] = tag) };
             assert_eq!(found, wanted, "case {case}");
         }
     }

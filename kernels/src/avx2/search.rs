@@ -1,10 +1,14 @@
 //! The search over soft nonces (spec §8, step 5), many states at a time.
 //!
+//! Nobody predicts what a header asks for. So what is done of each state does not depend on that, wherever the memory
+//! allows to do a little more than is needed: states are listed by what they do, and each list is gone through without branches.
+//!
 //! Items are not copied into the states. In rounds 1 to 3 a state that deciphers is authenticated straight from the
 //! table, and only what lies behind the item is deciphered, since the next item overwrites the rest; one that enciphers
 //! is enciphered from the table into the state. Only an item's edges are copied: its start, which is key and additional
 //! data, and its end, in whose last block the part of the state begins that lasts from round to round.
 
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
 use super::blake2b;
@@ -12,7 +16,7 @@ use super::chacha::{self, Run, xor_runs};
 use super::lanes::prefetch;
 use super::plan::{ADDITIONAL, CONTENT, CONTENT_UNITS, Plan, UNIT};
 use super::poly1305::{self, HEAD_BLOCKS, Message};
-use crate::item::Item;
+use crate::item::{Item, TABLE_ITEMS};
 use crate::kernel::Winner;
 use crate::portable::State;
 use crate::primitives::first_half;
@@ -56,11 +60,6 @@ fn blocks(plan: &Plan) -> usize {
     plan.len.div_ceil(BLOCK_UNITS)
 }
 
-/// Whether a keystream block can reach past the message into bytes that matter and are not written later.
-fn overshoots(plan: &Plan) -> bool {
-    plan.units() >= HEAD_BLOCKS
-}
-
 /// The memory that a search needs.
 pub(super) struct Search {
     states: Vec<SearchState>,
@@ -83,7 +82,7 @@ impl Search {
         winners: &mut Vec<Winner>,
     ) {
         let initial = State::init(first_half(ann_hash1));
-        let mut lists = Lists::default();
+        let mut lists = Lists::new();
         for first in nonces.clone().step_by(BATCH) {
             let states = &mut self.states[..BATCH.min((nonces.end - first) as usize)];
             init(&initial, first..nonces.end, states);
@@ -99,7 +98,7 @@ impl Search {
     /// As [`Passes::advance_states`](crate::Passes::advance_states), whose conditions are checked already.
     #[target_feature(enable = "avx2")]
     pub(super) fn advance(&mut self, table2: &[Item], states: &mut [SearchState], last: bool) {
-        let mut lists = Lists::default();
+        let mut lists = Lists::new();
         for states in states.chunks_mut(BATCH) {
             self.rounds.round(table2, states, &mut lists, last);
         }
@@ -138,13 +137,43 @@ struct Rounds {
     /// What followed each message before a keystream block went past its end.
     behind: Box<[[u8; OVERSHOOT]; BATCH]>,
     tags: [[u8; 16]; BATCH],
+    enciphering: Numbers,
+    deciphering: Numbers,
+}
+
+/// Some of the states of a batch, by their numbers.
+struct Numbers {
+    numbers: [u8; BATCH],
+    len: usize,
+}
+
+impl Numbers {
+    fn new() -> Self {
+        Self { numbers: [0; BATCH], len: 0 }
+    }
+
+    /// Without a branch.
+    fn push_if(&mut self, condition: bool, number: usize) {
+        self.numbers[self.len % BATCH] = number as u8;
+        self.len += usize::from(condition);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.numbers[..self.len].iter().map(|number| usize::from(*number))
+    }
 }
 
 /// Lists that are made anew for each pass over the states, in memory that is kept.
-#[derive(Default)]
 struct Lists {
+    /// Room for two of each state.
     runs: Vec<Run>,
     messages: Vec<Message>,
+}
+
+impl Lists {
+    fn new() -> Self {
+        Self { runs: vec![Run::NONE; 2 * BATCH + 1], messages: Vec::with_capacity(BATCH) }
+    }
 }
 
 impl Rounds {
@@ -153,6 +182,8 @@ impl Rounds {
             plans: [Plan::new(0); BATCH],
             behind: Box::new([[0; OVERSHOOT]; BATCH]),
             tags: [[0; 16]; BATCH],
+            enciphering: Numbers::new(),
+            deciphering: Numbers::new(),
         }
     }
 
@@ -160,7 +191,8 @@ impl Rounds {
     /// is left undefined.
     #[target_feature(enable = "avx2")]
     fn round(&mut self, table2: &[Item], states: &mut [SearchState], lists: &mut Lists, last: bool) {
-        for (search, plan) in states.iter_mut().zip(&mut self.plans) {
+        (self.enciphering.len, self.deciphering.len) = (0, 0);
+        for (number, (search, plan)) in states.iter_mut().zip(&mut self.plans).enumerate() {
             search.item = search.next_item();
             let state = &mut search.state.0;
             *plan = Plan::new(u32::from_le_bytes([state[16], state[17], state[18], state[19]]));
@@ -170,20 +202,16 @@ impl Rounds {
             let end = CONTENT + HEAD_BLOCKS * UNIT;
             state[end..ITEM_END].copy_from_slice(&item[end - ITEM..]);
             search.round += 1;
+            self.enciphering.push_if(!plan.decrypts, number);
+            self.deciphering.push_if(plan.decrypts, number);
         }
 
         self.cipher(table2, states, &mut lists.runs, false, last);
-        self.authenticate(table2, states, &mut lists.messages);
+        self.authenticate(table2, states, &mut lists.messages, last);
         self.cipher(table2, states, &mut lists.runs, true, last);
 
         for (search, tag) in states.iter_mut().zip(&self.tags) {
             search.state.0[16..32].copy_from_slice(tag);
-            if !last {
-                let item = &table2[search.next_item() as usize].0;
-                for at in [0, 64, Item::LEN - 64] {
-                    prefetch(item[at..].as_ptr());
-                }
-            }
         }
     }
 
@@ -193,69 +221,72 @@ impl Rounds {
         &mut self,
         table2: &[Item],
         states: &mut [SearchState],
-        runs: &mut Vec<Run>,
+        runs: &mut [Run],
         decrypts: bool,
         last: bool,
     ) {
-        runs.clear();
-        for ((search, plan), behind) in states.iter_mut().zip(&self.plans).zip(&mut *self.behind) {
-            if plan.decrypts != decrypts {
-                continue;
-            }
+        let numbers = if decrypts { &self.deciphering } else { &self.enciphering };
+        // Of what the next item overwrites, only what is authenticated is looked at, and that before deciphering.
+        let whole = !decrypts || last;
+        let mut count = 0;
+        for number in numbers.iter() {
+            let (search, plan) = (&mut states[number], &self.plans[number]);
             let item = &table2[search.item as usize].0;
             let state = buffer_mut(search);
-            if overshoots(plan) {
-                let end = plan.end();
-                behind.copy_from_slice(&state[end..][..OVERSHOOT]);
-            }
-            // Of what the next item overwrites, only what is authenticated is looked at, and that before deciphering.
-            let whole = !decrypts || last;
-            let from_item = (HEAD_BLOCKS - plan.add).div_ceil(BLOCK_UNITS).min(blocks(plan));
+            self.behind[number].copy_from_slice(&state[plan.end()..][..OVERSHOOT]);
+            let blocks = blocks(plan);
+            let from_item = (HEAD_BLOCKS - plan.add).div_ceil(BLOCK_UNITS).min(blocks);
             let in_place = if whole { from_item } else { (ITEM_UNITS - plan.add) / BLOCK_UNITS };
             let state = state.as_mut_ptr();
             let header = state.cast_const();
             let message = state.wrapping_add(plan.message());
             if whole {
                 let source = item[plan.message() - ITEM..].as_ptr();
-                runs.push(Run { header, counter: 1, blocks: from_item as u32, source, destination: message });
+                runs[count] =
+                    Run { header, counter: 1, blocks: from_item as u32, source, destination: message };
+                count += 1;
             }
-            if blocks(plan) > in_place && (whole || plan.units() > ITEM_UNITS) {
-                let destination = message.wrapping_add(in_place * chacha::BLOCK);
-                runs.push(Run {
-                    header,
-                    counter: 1 + in_place as u32,
-                    blocks: (blocks(plan) - in_place) as u32,
-                    source: destination,
-                    destination,
-                });
-            }
+            let destination = message.wrapping_add(in_place * chacha::BLOCK);
+            runs[count] = Run {
+                header,
+                counter: 1 + in_place as u32,
+                blocks: blocks.saturating_sub(in_place) as u32,
+                source: destination,
+                destination,
+            };
+            count += usize::from((blocks > in_place) & (whole | (plan.units() > ITEM_UNITS)));
         }
         // SAFETY: headers are the first 48 bytes of states. Blocks that are read from an item begin before unit 60 of
         // its 63 and are at most 4 units long; no block begins past the message, whose end is followed by 48 bytes in
         // the buffer. Sources are items, or destinations themselves; each state is the destination of its own runs.
-        unsafe { xor_runs(runs) };
+        unsafe { xor_runs(&runs[..count]) };
 
-        for ((search, plan), behind) in states.iter_mut().zip(&self.plans).zip(&*self.behind) {
-            if plan.decrypts != decrypts {
-                continue;
-            }
+        for number in numbers.iter() {
+            let (search, plan) = (&mut states[number], &self.plans[number]);
             let item = &table2[search.item as usize].0;
             let state = buffer_mut(search);
             let end = plan.end();
-            if overshoots(plan) {
-                state[end..][..OVERSHOOT].copy_from_slice(behind);
-            } else if last {
+            state[end..][..OVERSHOOT].copy_from_slice(&self.behind[number]);
+            if last && end < ITEM_END {
                 state[end..ITEM_END].copy_from_slice(&item[end - ITEM..]);
             }
             if !decrypts {
-                state[end - plan.tzc..end].fill(0);
+                let unit = state[end - UNIT..].first_chunk_mut().expect("a message has more than one unit");
+                *unit = (u128::from_le_bytes(*unit) & u128::MAX >> (8 * plan.tzc)).to_le_bytes();
             }
         }
     }
 
-    /// The tags of all states. Enciphered messages are read from the state, those to be deciphered from the item.
+    /// The tags of all states. Enciphered messages are read from the state, those to be deciphered from the item. Asks for the
+    /// next items.
     #[target_feature(enable = "avx2")]
-    fn authenticate(&mut self, table2: &[Item], states: &[SearchState], messages: &mut Vec<Message>) {
+    fn authenticate(
+        &mut self,
+        table2: &[Item],
+        states: &[SearchState],
+        messages: &mut Vec<Message>,
+        last: bool,
+    ) {
         let plans = &self.plans[..states.len()];
         let order = &by_length(plans)[..states.len()];
         messages.clear();
@@ -263,18 +294,25 @@ impl Rounds {
             let (search, plan) = (&states[usize::from(i)], &plans[usize::from(i)]);
             let state = buffer(search);
             let tail = state[CONTENT..].as_ptr();
-            let head =
-                if plan.decrypts { table2[search.item as usize].0[CONTENT - ITEM..].as_ptr() } else { tail };
+            let item = table2[search.item as usize].0[CONTENT - ITEM..].as_ptr();
+            let head = select_unpredictable(plan.decrypts, item, tail);
             let blocks = plan.units() as u32;
             Message { header: state.as_ptr(), head, tail, blocks, lengths: plan.lengths() }
         }));
-        let mut tags = [[0; 16]; BATCH];
+        let tags = &mut self.tags;
+        let put = |i: usize, tag: [u8; 16]| {
+            tags[usize::from(order[i])] = tag;
+            // As soon as they are known, and not all at once: a processor waits for so many lines at a time only.
+            if !last {
+                let number = u32::from_le_bytes([tag[0], tag[1], tag[2], tag[3]]) as usize % TABLE_ITEMS;
+                for at in [0, 64, Item::LEN - 64] {
+                    prefetch(table2[number].0[at..].as_ptr());
+                }
+            }
+        };
         // SAFETY: headers are the first 48 bytes of states. Heads are items or states, which have all of the 60 units;
         // tails are states, which have all units that there can be; every message has at least 32 units.
-        unsafe { poly1305::tags(messages, &mut tags[..order.len()]) };
-        for (i, tag) in order.iter().zip(tags) {
-            self.tags[usize::from(*i)] = tag;
-        }
+        unsafe { poly1305::tags(messages, put) };
     }
 }
 
