@@ -23,8 +23,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often those who watch are told, and energy and memory are read.
 const TELL: Duration = Duration::from_millis(250);
 
-/// Announcements that are validated at the end, the newest ones.
-const SAMPLE: usize = 64;
+/// Announcements that are validated at the end, the newest ones: those of several chunks of the search.
+const SAMPLE: usize = 256;
 
 /// What is read at both ends of the measured time.
 struct Readings {
