@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Hard nonces that are mined unless the user says otherwise.
-pub const DEFAULT_ROUNDS: u32 = 64;
+pub const DEFAULT_ROUNDS: &str = "64";
 
 /// The difficulty that is mined at unless the user says otherwise: the one at which the least can go wrong unseen, since
 /// every second hash makes an announcement.

@@ -75,10 +75,11 @@ pub struct Arguments {
         value_name = "N",
         num_args = 0..=1,
         require_equals = true,
+        default_missing_value = checksum::DEFAULT_ROUNDS,
         value_parser = clap::value_parser!(u32).range(1..),
         conflicts_with_all = ["duration", "compare", "html"]
     )]
-    checksum: Option<Option<u32>>,
+    checksum: Option<u32>,
 
     /// Hold this run against one that was saved: pktmine bench --json > FILE
     #[arg(long, value_name = "FILE")]
@@ -121,7 +122,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     }
     let stopper = stop_on_signal()?;
     if let Some(rounds) = arguments.checksum {
-        return check(&arguments, &setups, rounds.unwrap_or(checksum::DEFAULT_ROUNDS), &stopper);
+        return check(&arguments, &setups, rounds, &stopper);
     }
 
     let difficulties = or_default(&arguments.difficulty, DIFFICULTY);
