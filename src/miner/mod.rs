@@ -164,13 +164,26 @@ impl Miner {
     /// # Errors
     /// If a backend cannot start.
     pub fn new(settings: Settings) -> Result<Self, MinerError> {
+        let (which, cpu, gpu) = (settings.backends, settings.cpu.clone(), settings.gpu.clone());
+        Self::with_backends(settings, |sink| Ok(backend::start(which, cpu, &gpu, sink)?))
+    }
+
+    /// Mines with backends of the caller's instead of those that the settings name. Each must have its index in the
+    /// list as its number, and the sink is where its events go.
+    ///
+    /// # Errors
+    /// What `start` says.
+    pub fn with_backends(
+        settings: Settings,
+        start: impl FnOnce(&Sink) -> Result<Vec<Box<dyn Backend>>, MinerError>,
+    ) -> Result<Self, MinerError> {
         let (sender, messages) = mpsc::channel();
         let to_loop = sender.clone();
         let sink: Sink = Arc::new(move |event| {
             // The loop is gone only when the process is about to end.
             let _ = to_loop.send(Message::Backend(event));
         });
-        let backends = backend::start(settings.backends, settings.cpu.clone(), &settings.gpu, &sink)?;
+        let backends = start(&sink)?;
         Ok(Self { settings, backends, sender, messages, watch: Watch::default(), display: None })
     }
 

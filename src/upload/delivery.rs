@@ -35,6 +35,8 @@ pub(super) struct Context<'a> {
     pub settings: &'a Settings,
     pub rng: &'a mut fastrand::Rng,
     pub last_id: &'a mut u64,
+    /// Backends that found what does not validate: all that is left of theirs is checked.
+    pub erring: &'a mut BTreeSet<BackendId>,
     pub effects: Vec<Effect>,
 }
 
@@ -617,6 +619,12 @@ impl Delivery {
             }
         }
         for (&backend, &verdict) in &erred {
+            #[cfg(test)]
+            if planted(Bug::TrustErring) {
+                cx.effects.push(Effect::BackendErred { backend, verdict });
+                continue;
+            }
+            cx.erring.insert(backend);
             cx.effects.push(Effect::BackendErred { backend, verdict });
         }
         if matches!(why, Why::Sample) {
@@ -644,6 +652,7 @@ impl Delivery {
                 }
                 Arc::make_mut(&mut parcel.batch).announcements = good;
                 parcel.state = State::Ready;
+                parcel.erring_known = cx.erring.len();
                 parcel.history.sifted |= sifted;
                 queue.insert(parcel);
             }
@@ -795,10 +804,11 @@ impl Delivery {
     fn check_samples(&mut self, place: usize, cx: &mut Context) {
         let mut checks = Vec::new();
         for parcel in self.handlers[place].queue.parcels_mut() {
-            if parcel.state == State::Unchecked {
+            if parcel.needs_check(cx.erring) {
                 let check = cx.new_id();
                 parcel.state = State::Waiting(check);
-                checks.push((check, parcel.sample(cx.rng)));
+                parcel.erring_known = cx.erring.len();
+                checks.push((check, parcel.sample(cx.rng, cx.erring)));
             }
         }
         for (check, announcements) in checks {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | holding queue | the pool has told its handlers |
 //! | batch being filled, one per handler | it is full, its job changed, it is old, or mining stopped |
-//! | check of a sample | the sample is valid; otherwise all of the batch is checked and its good part goes on |
+//! | check of a sample | the sample is valid; otherwise all of the batch is checked and its good part goes on. Once a backend has erred, all that is left of its announcements is checked |
 //! | handler's queue | a post to the handler is free, and the pool knows the parent block |
 //! | in flight | an answer, or none: then back to the queue, marked as maybe delivered |
 //! | [`Account`] | for ever: every announcement ends in one of its fates |
@@ -30,10 +30,10 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use answer::{PostOutcome, Refusal};
-pub use batch::Batch;
+pub use batch::{Batch, SAMPLED};
 use delivery::{Context, Delivery};
 use kernels::{Invalid, WorkBits};
 pub use ledger::{Account, Cause, Fate, HandlerRow, Ledger};
@@ -211,6 +211,8 @@ pub struct Uploader {
     settings: Settings,
     rng: fastrand::Rng,
     last_id: u64,
+    /// Backends that found what does not validate.
+    erring: BTreeSet<BackendId>,
     found_by: Vec<u64>,
     deliveries: Vec<Delivery>,
 }
@@ -223,6 +225,7 @@ impl Uploader {
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
             last_id: 0,
+            erring: BTreeSet::new(),
             found_by: vec![0; backends],
             deliveries: pools.iter().enumerate().map(|(i, pool)| Delivery::new(PoolId(i), pool)).collect(),
         }
@@ -238,6 +241,7 @@ impl Uploader {
             settings: &self.settings,
             rng: &mut self.rng,
             last_id: &mut self.last_id,
+            erring: &mut self.erring,
             effects: Vec::new(),
         };
         match event {

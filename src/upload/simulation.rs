@@ -137,6 +137,8 @@ struct World {
     found_by: Vec<u64>,
     found: Vec<Arc<Found>>,
     bad: HashSet<Hash32>,
+    /// The uploader has said that the bad backend errs.
+    erred: bool,
     healed: bool,
     finished: bool,
 }
@@ -202,6 +204,7 @@ impl World {
             found_by: vec![0; 2],
             found: Vec::new(),
             bad: HashSet::new(),
+            erred: false,
             healed: false,
             finished: false,
             rng,
@@ -360,6 +363,11 @@ impl World {
         let one_job = |found: &Arc<Found>| found.job == batch.job;
         check!(!batch.is_empty() && batch.len() <= self.settings.batch_len, "{} in a batch", batch.len());
         check!(batch.announcements.iter().all(one_job), "a batch of several jobs");
+        let bad = |found: &Arc<Found>| self.bad.contains(&found.hash);
+        check!(
+            !self.erred || !batch.announcements.iter().any(bad),
+            "bad announcements of a backend known to err"
+        );
         check!(post.work_number == batch.job.parent_height + 1, "work number {}", post.work_number);
         let books = &self.pools[pool];
         let (view, job) = (&books.seen_view, &batch.job);
@@ -532,6 +540,7 @@ impl World {
                     }
                     Effect::BackendErred { backend, .. } => {
                         check!(self.plan.bad_backend && backend.0 == 1, "a good backend is blamed");
+                        self.erred = true;
                     }
                     Effect::TargetRefused { .. } => check!(self.plan.raise, "the target was not raised"),
                     Effect::Note(_) => {}
