@@ -1,4 +1,4 @@
-// BLAKE2b, one compression at a time (RFC 7693), on the rows of rows_u64.wgsl or rows_u32.wgsl.
+// BLAKE2b, one compression at a time (RFC 7693), on the rows of rows_u64.wgsl or rows_halves.wgsl.
 //
 // Straight-line code: which message word goes where is known, so that all of them are registers.
 

@@ -1,4 +1,4 @@
-// Words of 64 bits, and rows of four of them, for devices with 64-bit integers. Its twin: rows_u32.wgsl.
+// Words of 64 bits, and rows of four of them, for devices with 64-bit integers. Its twin: rows_halves.wgsl.
 
 alias Word = u64;
 alias Row = vec4<u64>;

@@ -226,7 +226,9 @@ pub fn start(
     sink: &Sink,
 ) -> Result<Vec<Box<dyn Backend>>, StartError> {
     let mut backends = Vec::new();
-    if which != Which::Cpu {
+    if which == Which::Auto && gpu.devices == gpu::Selection::Suitable && !gpu::may_have_card() {
+        tracing::info!("there is no graphics card in this machine; mining on the processors");
+    } else if which != Which::Cpu {
         match gpu::start(gpu, sink) {
             Ok(gpus) => backends = gpus,
             Err(error @ (gpu::StartError::Nothing { .. } | gpu::StartError::Failed(_)))

@@ -139,6 +139,14 @@ impl About {
     }
 }
 
+/// Whether there may be a graphics card. On Linux every driver of one has a device file, and to look for those first keeps
+/// the software adapters' libraries, which complain where there is no desktop, from being loaded for nothing.
+pub fn may_have_card() -> bool {
+    const FILES: [&str; 7] =
+        ["/dev/dri", "/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/mali0", "/dev/kgsl-3d0"];
+    !cfg!(target_os = "linux") || FILES.iter().any(|file| std::path::Path::new(file).exists())
+}
+
 /// All devices: one for each that there is physically, hardware first. A device's index in this list is the same as long
 /// as the machine's devices and drivers are.
 pub fn list() -> Vec<Adapter> {

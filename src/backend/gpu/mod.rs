@@ -80,7 +80,7 @@ use std::{
 };
 
 pub use self::{
-    adapters::{About, Adapter, Feature, Kind, NO_DEVICE, Selection, UnknownDevice, list},
+    adapters::{About, Adapter, Feature, Kind, NO_DEVICE, Selection, UnknownDevice, list, may_have_card},
     context::GpuError,
     plan::{Limits, Plan},
     tuning::Tuning,

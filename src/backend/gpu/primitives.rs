@@ -12,16 +12,22 @@
 use super::source::Part;
 
 /// Words of 64 bits, by fours.
-pub const ROWS: Part = Part::Either {
-    int64: include_str!("../../../shaders/rows_u64.wgsl"),
-    int32: include_str!("../../../shaders/rows_u32.wgsl"),
-};
+pub const ROWS: Part =
+    Part::Either { int64: include_str!("../../../shaders/rows_u64.wgsl"), int32: ROWS_WITHOUT_INT64 };
+
+const ROWS_WITHOUT_INT64: &str = concat!(
+    include_str!("../../../shaders/rows_halves.wgsl"),
+    include_str!("../../../shaders/rows_halves_add_u32.wgsl"),
+);
 
 /// The same, made of halves that are added together: where a compiler does not see that two shifts of 64 bits are a
 /// rotation.
 pub const ROWS_MIXED: Part = Part::Either {
-    int64: include_str!("../../../shaders/rows_mixed.wgsl"),
-    int32: include_str!("../../../shaders/rows_u32.wgsl"),
+    int64: concat!(
+        include_str!("../../../shaders/rows_halves.wgsl"),
+        include_str!("../../../shaders/rows_halves_add_u64.wgsl"),
+    ),
+    int32: ROWS_WITHOUT_INT64,
 };
 
 /// BLAKE2b.

@@ -1,4 +1,5 @@
-// Words of 64 bits, and rows of four of them, made of 32-bit halves. Its twin: rows_u64.wgsl.
+// Words of 64 bits, and rows of four of them, made of 32-bit halves. Its twin: rows_u64.wgsl. Behind it belongs a
+// `row_add`: rows_halves_add_u32.wgsl, or rows_halves_add_u64.wgsl.
 
 alias Word = vec2<u32>;
 
@@ -25,11 +26,6 @@ fn row_low(a: Row) -> vec4<u32> {
 
 fn row_high(a: Row) -> vec4<u32> {
     return a.high;
-}
-
-fn row_add(a: Row, b: Row) -> Row {
-    let low = a.low + b.low;
-    return Row(low, a.high + b.high + select(vec4(0u), vec4(1u), low < a.low));
 }
 
 fn row_xor(a: Row, b: Row) -> Row {
