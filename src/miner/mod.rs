@@ -164,13 +164,26 @@ impl Miner {
     /// # Errors
     /// If a backend cannot start.
     pub fn new(settings: Settings) -> Result<Self, MinerError> {
+        let (which, cpu, gpu) = (settings.backends, settings.cpu.clone(), settings.gpu.clone());
+        Self::with_backends(settings, |sink| backend::start(which, cpu, &gpu, sink))
+    }
+
+    /// The same with backends of the caller's own, whatever the settings say of them. They report to the sink, each
+    /// with its place in the list as its number.
+    ///
+    /// # Errors
+    /// If a backend cannot start.
+    pub fn with_backends(
+        settings: Settings,
+        start: impl FnOnce(&Sink) -> Result<Vec<Box<dyn Backend>>, backend::StartError>,
+    ) -> Result<Self, MinerError> {
         let (sender, messages) = mpsc::channel();
         let to_loop = sender.clone();
         let sink: Sink = Arc::new(move |event| {
             // The loop is gone only when the process is about to end.
             let _ = to_loop.send(Message::Backend(event));
         });
-        let backends = backend::start(settings.backends, settings.cpu.clone(), &settings.gpu, &sink)?;
+        let backends = start(&sink)?;
         Ok(Self { settings, backends, sender, messages, watch: Watch::default(), display: None })
     }
 
