@@ -36,6 +36,16 @@ pub enum Action {
         index: usize,
         state: HandlerState,
     },
+    HandlerOrder {
+        order: Vec<usize>,
+    },
+    ListHandler {
+        index: usize,
+        url: Option<String>,
+    },
+    MasterDown {
+        seconds: f64,
+    },
     WorkBits {
         value: u32,
     },
@@ -70,7 +80,9 @@ pub enum ControlError {
 
 const USAGE: &str = "There is {\"action\": \"new-block\"}, {\"action\": \"reorganise\", \"depth\": 2, \"lower\": 0}, \
     {\"action\": \"handlers\", \"count\": 3}, {\"action\": \"handler\", \"index\": 0, \"state\": \
-    \"up|down|unwanted\"}, {\"action\": \"work-bits\", \"value\": 537001984}, {\"action\": \
+    \"up|down|unwanted\"}, {\"action\": \"handler-order\", \"order\": [1, 0]}, {\"action\": \"list-handler\", \
+    \"index\": 0, \"url\": \"http://other/submit\"} (null: its own again), {\"action\": \"master-down\", \
+    \"seconds\": 60}, {\"action\": \"work-bits\", \"value\": 537001984}, {\"action\": \
     \"announce-work-bits\", \"value\": null}, {\"action\": \"mine-old\", \"value\": 3}, {\"action\": \"ready\", \
     \"value\": false}, {\"action\": \"clear\"} (the faults), and {\"fault\": \"503\", \"on\": \"handlers\", \
     \"count\": 10, \"seconds\": 5, \"percent\": 20, \"after_work\": false}, of which all but \"fault\" may be \
@@ -162,6 +174,14 @@ mod tests {
         assert_eq!(
             read(r#"{"action":"handler","index":1,"state":"down"}"#),
             Command::Action(Action::Handler { index: 1, state: HandlerState::Down })
+        );
+        assert_eq!(
+            read(r#"{"action":"handler-order","order":[1,0]}"#),
+            Command::Action(Action::HandlerOrder { order: vec![1, 0] })
+        );
+        assert_eq!(
+            read(r#"{"action":"list-handler","index":1,"url":null}"#),
+            Command::Action(Action::ListHandler { index: 1, url: None })
         );
         assert_eq!(
             read(r#"{"action":"announce-work-bits","value":null}"#),

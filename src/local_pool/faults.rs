@@ -28,6 +28,8 @@ pub enum FaultKind {
     Hang(Duration),
     /// 307 to the same path under `/redirected`, where no fault applies.
     Redirect,
+    /// 307 to where the request came to, and so on without end.
+    RedirectLoop,
     /// No request meets it: the newest `depth` blocks are replaced by others, and again each time that `every` is
     /// over.
     Reorganise {
@@ -40,7 +42,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// The names by which kinds can be asked for, the first one of each being that in `/stats`.
-    const NAMES: [(&'static [&'static str], Self); 11] = [
+    const NAMES: [(&'static [&'static str], Self); 12] = [
         (&["delay"], Self::Delay(Duration::from_secs(1))),
         (&["503", "overloaded"], Self::Overloaded),
         (&["500", "error"], Self::Error500),
@@ -51,6 +53,7 @@ impl FaultKind {
         (&["huge"], Self::Huge),
         (&["hang"], Self::Hang(Duration::from_secs(600))),
         (&["redirect"], Self::Redirect),
+        (&["redirect-loop"], Self::RedirectLoop),
         (&["reorganise", "reorganize"], Self::Reorganise { depth: 1, every: Duration::from_secs(30) }),
     ];
 
@@ -145,7 +148,7 @@ pub enum Lasts {
 ///
 /// | part | is | default |
 /// |---|---|---|
-/// | KIND | `delay[=1s]`, `503`, `500`, `close-request`, `close-reply`, `truncated`, `garbage`, `huge`, `hang[=600s]`, `redirect` | |
+/// | KIND | `delay[=1s]`, `503`, `500`, `close-request`, `close-reply`, `truncated`, `garbage`, `huge`, `hang[=600s]`, `redirect`, `redirect-loop` | |
 /// | ON | `all`, `master` (that is `config` and `blkinfo`), `config`, `blkinfo`, `handlers`, `handler0`, `handler1`… | `handlers` |
 /// | LASTS | a number of requests (`10`), or a time (`5s`, `500ms`) | for ever |
 /// | PROBABILITY | `20%` | `100%` |
@@ -299,8 +302,8 @@ pub enum FaultError {
     /// The kind is none.
     #[error(
         "there is no fault {0:?}; there are delay[=TIME], 503, 500, close-request, close-reply, truncated, garbage, \
-         huge, hang[=TIME] and redirect, as in 503:handlers:10, and reorganise[=DEPTH][:EVERY], as in \
-         reorganise=2:30s"
+         huge, hang[=TIME], redirect and redirect-loop, as in 503:handlers:10, and reorganise[=DEPTH][:EVERY], as \
+         in reorganise=2:30s"
     )]
     Kind(String),
     /// A part after the kind means nothing.
@@ -484,6 +487,7 @@ mod tests {
             "garbage:blkinfo:1",
             "500:handlers",
             "redirect:config:2",
+            "redirect-loop:all",
             "truncated:handlers:after",
             "close-request:handlers",
             "reorganise=2:30000ms",

@@ -39,6 +39,9 @@ const LARGEST_DISCARDED: usize = 8 * LARGEST_BODY;
 /// The largest body of `POST /control`.
 const LARGEST_COMMAND: usize = 64 * 1024;
 
+/// For how long the master can be asked to be down: nobody can take that back meanwhile.
+const LONGEST_DOWN: Duration = Duration::from_secs(3600);
+
 /// A redirected request comes back under this.
 const REDIRECTED: &str = "/redirected";
 
@@ -124,6 +127,9 @@ async fn spoil(kind: &FaultKind, reply: Reply, path: &str) -> io::Result<Respons
         FaultKind::Redirect => Reply::text(307, "")
             .with(header::LOCATION, &format!("{REDIRECTED}{}", path.trim_start_matches(REDIRECTED)))
             .into_response(ReplyBody::whole),
+        FaultKind::RedirectLoop => {
+            Reply::text(307, "").with(header::LOCATION, path).into_response(ReplyBody::whole)
+        }
     })
 }
 
@@ -280,6 +286,21 @@ async fn act(pool: &Arc<Pool>, action: Action) -> Result<(), String> {
         }
         Action::Handler { index, state } => {
             listen::set_handler(pool, index, state).await.map_err(|error| error.to_string())?;
+        }
+        Action::HandlerOrder { order } => {
+            listen::order_handlers(pool, &order).await.map_err(|error| error.to_string())?;
+        }
+        Action::ListHandler { index, url } => {
+            let url = url.map(|url| url.parse()).transpose();
+            let url = url.map_err(|error| format!("the handler's url is no address: {error}"))?;
+            listen::list_handler(pool, index, url).await.map_err(|error| error.to_string())?;
+        }
+        Action::MasterDown { seconds } => {
+            let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| *time <= LONGEST_DOWN);
+            let time = time.ok_or_else(|| {
+                format!("the master can be down for 0 to {} seconds", LONGEST_DOWN.as_secs())
+            })?;
+            listen::take_master_down(pool.clone(), time);
         }
         Action::WorkBits { value } => {
             pool.set_work_bits(kernels::WorkBits::new(value).map_err(|error| error.to_string())?);

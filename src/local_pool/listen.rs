@@ -5,10 +5,12 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use hyper::header::HeaderValue;
 use tokio::{net::TcpListener, task::JoinHandle};
+use url::Url;
 
 use super::{
     HandlerState, StartError,
@@ -35,6 +37,35 @@ pub struct Listeners {
 pub async fn start_master(pool: &Arc<Pool>, listener: TcpListener) {
     let task = tokio::spawn(serve(pool.clone(), listener, Server::Master));
     pool.listeners.lock().await.master = Some(task);
+}
+
+/// Stops the master, as if its machine were down, and frees its port.
+pub async fn stop_master(pool: &Pool) {
+    if let Some(task) = pool.listeners.lock().await.master.take() {
+        stop(task).await;
+    }
+}
+
+/// Starts the master on its old port, if it is stopped.
+pub async fn restart_master(pool: &Arc<Pool>) -> Result<(), StartError> {
+    let mut listeners = pool.listeners.lock().await;
+    if listeners.master.is_none() {
+        let listener = bind(SocketAddr::new(pool.settings.listen.ip(), pool.port))?;
+        listeners.master = Some(tokio::spawn(serve(pool.clone(), listener, Server::Master)));
+    }
+    Ok(())
+}
+
+/// Stops the master for that long. The answer to who asked for it leaves by the master's own listener, and so first.
+pub fn take_master_down(pool: Arc<Pool>, time: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop_master(&pool).await;
+        tokio::time::sleep(time).await;
+        if let Err(error) = restart_master(&pool).await {
+            tracing::error!("local pool: the master stays down: {error}");
+        }
+    });
 }
 
 /// Stops everything and frees the ports.
@@ -111,7 +142,7 @@ pub async fn set_handlers(pool: &Arc<Pool>, count: usize) -> Result<(), StartErr
         listeners.last_id += 1;
         let id = listeners.last_id;
         let port = listeners.start(pool, id, port)?;
-        slots.push(HandlerSlot { id, port, state: HandlerState::Up });
+        slots.push(HandlerSlot { id, port, state: HandlerState::Up, listed_as: None });
         pool.set_handlers(slots.clone());
     }
     Ok(())
@@ -129,6 +160,29 @@ pub async fn set_handler(pool: &Arc<Pool>, index: usize, state: HandlerState) ->
         listeners.start(pool, slot.id, slot.port)?;
     }
     slot.state = state;
+    pool.set_handlers(slots);
+    Ok(())
+}
+
+/// Changes the order of the list: `order` has each handler's index in the old list.
+pub async fn order_handlers(pool: &Pool, order: &[usize]) -> Result<(), StartError> {
+    let _alone = pool.listeners.lock().await;
+    let slots = pool.handlers();
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..slots.len()) {
+        return Err(StartError::Order { count: slots.len() });
+    }
+    pool.set_handlers(order.iter().map(|index| slots[*index].clone()).collect());
+    Ok(())
+}
+
+/// Lists a handler under another address; `None`: under its own again.
+pub async fn list_handler(pool: &Pool, index: usize, url: Option<Url>) -> Result<(), StartError> {
+    let _alone = pool.listeners.lock().await;
+    let mut slots = pool.handlers();
+    let count = slots.len();
+    slots.get_mut(index).ok_or(StartError::NoSuchHandler { index, count })?.listed_as = url;
     pool.set_handlers(slots);
     Ok(())
 }
@@ -158,6 +212,9 @@ pub struct Addresses {
 impl Addresses {
     /// The address that is listed for a handler.
     pub fn handler(&self, slot: &HandlerSlot) -> String {
+        if let Some(url) = &slot.listed_as {
+            return url.to_string();
+        }
         match slot.state {
             HandlerState::Unwanted => format!("http://invalid:{}/submit", slot.port),
             HandlerState::Up | HandlerState::Down => format!("http://{}:{}/submit", self.host, slot.port),

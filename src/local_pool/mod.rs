@@ -28,7 +28,7 @@ mod stats;
 mod validation;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
@@ -94,6 +94,9 @@ pub struct Settings {
     /// Bound on the announcements that are remembered to tell duplicates, some 16 bytes each. Batches beyond it are
     /// refused as `overloaded`.
     pub duplicate_capacity: usize,
+    /// Whether every announcement that is recorded is remembered, some 64 bytes each and without bound: for tests that
+    /// ask for the fate of each.
+    pub journal: bool,
     /// Whether `POST /control` is there.
     pub control: bool,
     /// Faults from the start.
@@ -128,6 +131,7 @@ impl Default for Settings {
             validator: ValidatorFactory::default(),
             queue_announcements: 256 * 1024,
             duplicate_capacity: 64 * 1024 * 1024,
+            journal: false,
             control: false,
             faults: Vec::new(),
             connections: 12_000,
@@ -231,6 +235,12 @@ pub enum StartError {
     NoSuchHandler {
         /// Asked for.
         index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// An order that leaves handlers out, or names one twice.
+    #[error("the order must name each of the {count} handlers once, counted from 0")]
+    Order {
         /// How many there are.
         count: usize,
     },
@@ -366,6 +376,45 @@ impl LocalPool {
     /// If there is no such handler, or its port was taken meanwhile.
     pub fn set_handler(&self, index: usize, state: HandlerState) -> Result<(), StartError> {
         self.runtime().block_on(listen::set_handler(&self.pool, index, state))
+    }
+
+    /// Changes the order of the handlers' list: `order` has each handler's index in the list as it is.
+    ///
+    /// # Errors
+    /// If it does not name each of them once.
+    pub fn order_handlers(&self, order: &[usize]) -> Result<(), StartError> {
+        self.runtime().block_on(listen::order_handlers(&self.pool, order))
+    }
+
+    /// Lists a handler under another address, whatever is there; `None`: under its own again.
+    ///
+    /// # Errors
+    /// If there is no such handler.
+    pub fn list_handler(&self, index: usize, url: Option<Url>) -> Result<(), StartError> {
+        self.runtime().block_on(listen::list_handler(&self.pool, index, url))
+    }
+
+    /// Lets the master refuse connections, those that are open included. Handlers go on.
+    pub fn stop_master(&self) {
+        self.runtime().block_on(listen::stop_master(&self.pool));
+    }
+
+    /// Has the master come back on its old port.
+    ///
+    /// # Errors
+    /// If the port was taken meanwhile.
+    pub fn restart_master(&self) -> Result<(), StartError> {
+        self.runtime().block_on(listen::restart_master(&self.pool))
+    }
+
+    /// The parents that announcements are taken for at the moment, by height, oldest first.
+    pub fn window(&self) -> Vec<(u32, BlockHash)> {
+        self.pool.window()
+    }
+
+    /// The announcements recorded so far, by parent and short hash; empty without [`Settings::journal`].
+    pub fn journal(&self) -> HashSet<(BlockHash, u64)> {
+        self.pool.journal()
     }
 
     /// Lets something go wrong.

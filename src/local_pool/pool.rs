@@ -1,7 +1,7 @@
 //! The pool's state, and the way of a batch through it: checked, validated, recorded.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use kernels::{Announcement, WorkBits, primitives::b32};
 use tokio::sync::Notify;
+use url::Url;
 
 use super::{
     HandlerState, Settings, Validate,
@@ -51,6 +52,8 @@ pub struct Pool {
 struct State {
     chain: Chain,
     duplicates: Duplicates,
+    /// All that was recorded, if that is asked for.
+    journal: Option<HashSet<(BlockHash, u64)>>,
     counters: Counters,
     ready: bool,
     work_bits: WorkBits,
@@ -60,13 +63,15 @@ struct State {
 }
 
 /// A handler that is listed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HandlerSlot {
     /// Never used twice: a handler's place in the list may become another's.
     pub id: u64,
     /// Its port.
     pub port: u16,
     pub state: HandlerState,
+    /// The address under which it is listed, if that is not its own.
+    pub listed_as: Option<Url>,
 }
 
 /// What `config.json` depends on.
@@ -91,6 +96,7 @@ impl Pool {
         let state = State {
             chain: Chain::new(settings.seed, settings.first_height, fixed),
             duplicates: Duplicates::new(settings.duplicate_capacity),
+            journal: settings.journal.then(HashSet::new),
             counters: Counters::default(),
             ready: settings.ready,
             work_bits: settings.work_bits,
@@ -206,6 +212,16 @@ impl Pool {
     /// A handler's place in the list; `None`: it is gone.
     pub fn handler_index(&self, id: u64) -> Option<usize> {
         self.state().handlers.iter().position(|slot| slot.id == id)
+    }
+
+    /// The parents that announcements are taken for, oldest first.
+    pub fn window(&self) -> Vec<(u32, BlockHash)> {
+        self.state().chain.window().map(|block| (block.height, block.hash)).collect()
+    }
+
+    /// All that was recorded, if it is remembered.
+    pub fn journal(&self) -> HashSet<(BlockHash, u64)> {
+        self.state().journal.clone().unwrap_or_default()
     }
 
     pub fn inject(&self, fault: Fault) {
@@ -349,6 +365,9 @@ impl Pool {
         }
         let recorded =
             state.duplicates.record(&checked.parent, &checked.hashes).map_err(|_| Refusal::Overloaded)?;
+        if let Some(journal) = &mut state.journal {
+            journal.extend(checked.hashes.iter().map(|hash| (checked.parent.hash, *hash)));
+        }
         let taken = Taken {
             accepted: recorded.accepted,
             duplicates: recorded.duplicates,

@@ -871,6 +871,66 @@ fn a_handler_can_be_down_or_unwanted_and_stay_listed() {
 }
 
 #[test]
+fn handlers_change_places_and_addresses_and_take_only_what_belongs_there_now() {
+    let pool = start(Settings { handlers: 2, journal: true, ..settings() });
+    let urls = pool.handler_urls();
+    let listed = || get(&pool, "config.json")["submitAnnUrls"].clone();
+    pool.order_handlers(&[1, 0]).unwrap();
+    assert_eq!(listed(), json!([urls[1].as_str(), urls[0].as_str()]));
+    for order in [&[0][..], &[0, 0], &[0, 2], &[0, 1, 2]] {
+        assert!(pool.order_handlers(order).unwrap_err().to_string().contains("each of the 2"), "{order:?}");
+    }
+    let elsewhere = Url::parse("https://elsewhere.example/submit").unwrap();
+    pool.list_handler(1, Some(elsewhere.clone())).unwrap();
+    assert_eq!(listed(), json!([urls[1].as_str(), elsewhere.as_str()]));
+    pool.list_handler(1, None).unwrap();
+    pool.list_handler(2, None).unwrap_err();
+    assert_eq!(listed(), json!([urls[1].as_str(), urls[0].as_str()]));
+
+    let body = plain(1);
+    let announcement = Announcement::from_bytes(body.clone().try_into().unwrap());
+    let hash = kernels::announcement::short_hash(&announcement.hash());
+    let place = (hash % 2) as usize;
+    let statuses = pool.handler_urls().into_iter().map(|url| post_with(&url, &usual(PARENT), &body).0);
+    let expected = if place == 0 { [200, 400] } else { [400, 200] };
+    assert_eq!(statuses.collect::<Vec<_>>(), expected);
+    let parent = pool.window().iter().find(|(height, _)| *height == PARENT).unwrap().1;
+    assert_eq!(pool.journal(), [(parent, hash)].into());
+}
+
+#[test]
+fn a_master_that_is_down_comes_back_on_its_port_and_handlers_go_on_meanwhile() {
+    let pool = start(Settings { control: true, ..settings() });
+    pool.stop_master();
+    assert!(connect(&pool.url()).is_err());
+    assert_eq!(taken(&pool, &plain(1)), (1, 0));
+    pool.restart_master().unwrap();
+    pool.restart_master().unwrap();
+    get(&pool, "config.json");
+    let control = pool.url().join("control").unwrap();
+    let asked = post_with(&control, &[], br#"{"action":"master-down","seconds":0.3}"#);
+    assert_eq!(asked.0, 200, "{}", asked.1);
+    wait_until("down", || connect(&pool.url()).is_err());
+    wait_until("back", || connect(&pool.url()).is_ok());
+    for bad in ["-1", "1e99"] {
+        let body = format!(r#"{{"action":"master-down","seconds":{bad}}}"#);
+        assert!(post_with(&control, &[], body.as_bytes()).1.contains("3600 seconds"));
+    }
+}
+
+#[test]
+fn a_redirect_loop_leads_where_it_came_from() {
+    let pool = start(settings());
+    pool.inject("redirect-loop:config:2".parse().unwrap());
+    for _ in 0..2 {
+        let response = agent().get(pool.url().join("config.json").unwrap().as_str()).call().unwrap();
+        let location = response.headers()["location"].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), location), (307, "/config.json"));
+    }
+    get(&pool, "config.json");
+}
+
+#[test]
 fn with_a_port_given_handlers_take_those_that_follow_and_shutting_down_frees_them() {
     // Some ports in a row that happen to be free; another program may be quicker, so more than one try.
     let (pool, port) = (0..20)

@@ -165,17 +165,17 @@ impl Miner {
     /// If a backend cannot start.
     pub fn new(settings: Settings) -> Result<Self, MinerError> {
         let (which, cpu, gpu) = (settings.backends, settings.cpu.clone(), settings.gpu.clone());
-        Self::with_backends(settings, |sink| Ok(backend::start(which, cpu, &gpu, sink)?))
+        Self::with_backends(settings, |sink| backend::start(which, cpu, &gpu, sink))
     }
 
-    /// Mines with backends of the caller's instead of those that the settings name. Each must have its index in the
-    /// list as its number, and the sink is where its events go.
+    /// The same with backends of the caller's own, whatever the settings say of them. They report to the sink, each
+    /// with its place in the list as its number.
     ///
     /// # Errors
-    /// What `start` says.
+    /// If a backend cannot start.
     pub fn with_backends(
         settings: Settings,
-        start: impl FnOnce(&Sink) -> Result<Vec<Box<dyn Backend>>, MinerError>,
+        start: impl FnOnce(&Sink) -> Result<Vec<Box<dyn Backend>>, backend::StartError>,
     ) -> Result<Self, MinerError> {
         let (sender, messages) = mpsc::channel();
         let to_loop = sender.clone();

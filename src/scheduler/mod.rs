@@ -14,7 +14,8 @@ use crate::{
 /// What becomes of rounds whose job was replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CancelPolicy {
-    /// They stop at once.
+    /// They stop at once; but where jobs come so fast that a backend ends no round, those at work run to their end as
+    /// with `Finish`, or else nothing would ever be found.
     #[default]
     Now,
     /// They run to their end while ann handlers take announcements on their parent block.
@@ -98,12 +99,18 @@ struct Supply {
     candidates: u32,
     failed: bool,
     held: BTreeMap<u64, Held>,
+    /// Whether a round came to its end since there is this job.
+    ended: bool,
+    /// Whether all that was held of the job before was cut off before any round of it came to its end.
+    cut: bool,
 }
 
 #[derive(Debug)]
 struct Held {
     job: Arc<Job>,
     cancelled: Option<Reach>,
+    /// It may run to its end though its job is replaced: the rounds before it could not.
+    spared: bool,
 }
 
 /// Hands out every hard nonce once, from a random start: announcements carry no payment address, so two miners
@@ -134,6 +141,8 @@ impl Scheduler {
             candidates: info.candidates.max(1),
             failed: false,
             held: BTreeMap::new(),
+            ended: false,
+            cut: false,
         };
         Self {
             policy,
@@ -151,6 +160,7 @@ impl Scheduler {
         match event {
             Event::Mine(job) => {
                 self.job = Some(Arc::new(job));
+                self.spare();
                 let mut effects = self.cancel_replaced();
                 effects.extend(self.top_up());
                 effects
@@ -160,7 +170,8 @@ impl Scheduler {
                 self.cancel_replaced()
             }
             Event::Ended { backend, round } => {
-                self.backends[backend.0].held.remove(&round);
+                let supply = &mut self.backends[backend.0];
+                supply.ended |= supply.held.remove(&round).is_some_and(|held| held.cancelled.is_none());
                 self.top_up()
             }
             Event::Failed { backend } => {
@@ -202,23 +213,30 @@ impl Scheduler {
         self.backends.iter().map(|supply| supply.held.len()).sum()
     }
 
-    /// Cancels what is held of jobs that were replaced, as far as the policy and the leading pool's view ask for.
-    fn cancel_replaced(&mut self) -> Vec<Effect> {
-        let (current, view) = (self.job.clone(), self.view.clone());
-        let replaced = |job: &Job| current.as_deref() != Some(job);
-        let useless = |job: &Job| view.as_ref().is_some_and(|view| !takes(view, job));
-        match self.policy {
-            CancelPolicy::Now => self.cancel(Reach::Running, replaced),
-            CancelPolicy::Finish => {
-                let mut effects = self.cancel(Reach::Running, |job| replaced(job) && useless(job));
-                effects.extend(self.cancel(Reach::Waiting, replaced));
-                effects
-            }
+    /// Spares the rounds of backends that did not come to the end of one for two jobs.
+    fn spare(&mut self) {
+        for supply in &mut self.backends {
+            let starves = !supply.ended && supply.cut;
+            supply.cut = !supply.ended && !supply.held.is_empty();
+            supply.ended = false;
+            supply.held.values_mut().for_each(|held| held.spared |= starves);
         }
     }
 
-    /// Cancels rounds of the jobs that `unwanted` says, unless they were cancelled as far before.
-    fn cancel(&mut self, reach: Reach, unwanted: impl Fn(&Job) -> bool) -> Vec<Effect> {
+    /// Cancels what is held of jobs that were replaced, as far as the policy and the leading pool's view ask for.
+    fn cancel_replaced(&mut self) -> Vec<Effect> {
+        let (policy, current, view) = (self.policy, self.job.clone(), self.view.clone());
+        let replaced = |held: &Held| current.as_ref() != Some(&held.job);
+        let useless = |held: &Held| view.as_ref().is_some_and(|view| !takes(view, &held.job));
+        let finishes = |held: &Held| policy == CancelPolicy::Finish || held.spared;
+        let stops = |held: &Held| replaced(held) && (!finishes(held) || useless(held));
+        let mut effects = self.cancel(Reach::Running, stops);
+        effects.extend(self.cancel(Reach::Waiting, replaced));
+        effects
+    }
+
+    /// Cancels rounds that are `unwanted`, unless they were cancelled as far before.
+    fn cancel(&mut self, reach: Reach, unwanted: impl Fn(&Held) -> bool) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (index, supply) in self.backends.iter_mut().enumerate() {
             let mut rounds = Vec::new();
@@ -227,7 +245,7 @@ impl Scheduler {
                     (held.cancelled, reach),
                     (Some(Reach::Running), _) | (Some(Reach::Waiting), Reach::Waiting)
                 );
-                if !done && unwanted(&held.job) {
+                if !done && unwanted(held) {
                     held.cancelled = Some(reach);
                     rounds.push(*id);
                 }
@@ -256,7 +274,7 @@ impl Scheduler {
                 }
                 let round = Round { id: self.next_round, job: job.clone(), hard_nonces };
                 self.next_round += 1;
-                supply.held.insert(round.id, Held { job: job.clone(), cancelled: None });
+                supply.held.insert(round.id, Held { job: job.clone(), cancelled: None, spared: false });
                 rounds.push(round);
             }
             if !rounds.is_empty() {
@@ -271,7 +289,10 @@ impl Scheduler {
 fn takes(view: &PoolView, job: &Job) -> bool {
     // A parent above the tip is one that a lower tip took away, for now or for good.
     let in_window = view.window().contains(&job.parent_height);
-    in_window && view.block_at(job.parent_height).is_none_or(|block| block.hash == job.parent_hash)
+    let hard_enough = view.ann_target.is_none_or(|target| job.work_bits.is_at_least_as_hard_as(target));
+    in_window
+        && hard_enough
+        && view.block_at(job.parent_height).is_none_or(|block| block.hash == job.parent_hash)
 }
 
 #[cfg(test)]
@@ -352,6 +373,37 @@ mod tests {
         assert_eq!(started(&effects).len(), 2);
         let after = scheduler.handle(Event::Ended { backend: BackendId(0), round: 0 });
         assert_eq!(after, [], "a cancelled round leaves no hole");
+    }
+
+    #[test]
+    fn where_jobs_come_faster_than_rounds_end_those_at_work_are_spared_while_handlers_take_them() {
+        let mut scheduler = Scheduler::new(&[backend(1, 1)], CancelPolicy::Now, 0);
+        scheduler.handle(Event::Mine(job(1, 100)));
+        assert_eq!(cancelled(&scheduler.handle(Event::Mine(job(2, 101)))), [(0, Reach::Running)]);
+        scheduler.handle(Event::Ended { backend: BackendId(0), round: 0 });
+        let effects = scheduler.handle(Event::Mine(job(3, 102)));
+        assert_eq!(cancelled(&effects), [(1, Reach::Waiting)], "the second one in a row may end");
+        assert_eq!(scheduler.handle(Event::View(view(102, vec![]))), [], "whatever else the pool says");
+        let effects = scheduler.handle(Event::View(view(107, vec![])));
+        assert_eq!(cancelled(&effects), [(1, Reach::Running)], "101 is too old");
+
+        let next = scheduler.handle(Event::Mine(job(4, 103)));
+        scheduler.handle(Event::Ended { backend: BackendId(0), round: started(&next)[0].id });
+        let after = scheduler.handle(Event::Mine(job(5, 104)));
+        assert!(
+            cancelled(&after).iter().all(|(_, reach)| *reach == Reach::Running),
+            "nobody starves: {after:?}"
+        );
+    }
+
+    #[test]
+    fn rounds_that_became_too_easy_do_not_run_on() {
+        let mut scheduler = Scheduler::new(&[backend(1, 1)], CancelPolicy::Finish, 0);
+        scheduler.handle(Event::Mine(job(1, 100)));
+        let harder = Job { work_bits: WorkBits::at_least(64), ..job(2, 100) };
+        let raised = PoolView { ann_target: Some(harder.work_bits), ..view(100, vec![]) };
+        scheduler.handle(Event::View(raised));
+        assert_eq!(cancelled(&scheduler.handle(Event::Mine(harder))), [(0, Reach::Running)]);
     }
 
     #[test]
