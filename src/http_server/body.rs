@@ -1,10 +1,9 @@
 //! Bodies: those of requests, which must come in time, and those of answers.
 
 use std::{
-    io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -123,53 +122,27 @@ impl Drop for Answering {
 
 /// The body of an answer.
 pub(super) struct AnswerBody<B> {
-    body: Source<B>,
+    pub body: B,
     /// Dropped with the body.
-    _answering: Answering,
+    pub _answering: Answering,
 }
 
-enum Source<B> {
-    /// What was made of the request.
-    Made(B),
-    /// The server's own; `None` once it was handed over.
-    Text(Option<Bytes>),
-}
-
-impl<B> AnswerBody<B> {
-    pub fn new(body: B, answering: Answering) -> Self {
-        Self { body: Source::Made(body), _answering: answering }
-    }
-
-    pub fn of_text(text: Bytes, answering: Answering) -> Self {
-        Self { body: Source::Text(Some(text)), _answering: answering }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error = io::Error> + Unpin> Body for AnswerBody<B> {
-    type Data = Bytes;
-    type Error = io::Error;
+impl<B: Body + Unpin> Body for AnswerBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Poll::Ready(match &mut self.body {
-            Source::Made(body) => ready!(Pin::new(body).poll_frame(context)),
-            Source::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
-        })
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            Source::Made(body) => body.is_end_stream(),
-            Source::Text(text) => text.is_none(),
-        }
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Source::Made(body) => body.size_hint(),
-            Source::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
-        }
+        self.body.size_hint()
     }
 }

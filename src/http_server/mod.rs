@@ -59,6 +59,9 @@ const LARGEST_HEAD: usize = 16 * 1024;
 /// Headers that a request may have.
 const MOST_HEADERS: usize = 64;
 
+/// What the system holds of answers that were not taken yet, for each connection.
+const SEND_BUFFER: u32 = 128 * 1024;
+
 /// How long until accepting is tried again when it failed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -91,6 +94,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // A server that vanished comes back on the same port. On Windows the option means something else.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
+    // Connections inherit it. The system would hold megabytes for each client that takes no answers.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
     socket.listen(4096)
 }
@@ -163,13 +168,9 @@ async fn serve_connection<B, Answered>(
         async move {
             // Who asks and asks and takes no answers gets no more of them.
             std::future::poll_fn(|context| meter.poll_all_sent(context)).await;
-            if is_ambiguous(&request) {
-                let reply = Reply::text(400, "Bad Request: a length and a transfer encoding").closing();
-                return Ok(reply.into_response(|text| AnswerBody::of_text(text, answering)));
-            }
             let request = request.map(|incoming| RequestBody::new(incoming, times, place));
             let response = answer(request).await?;
-            Ok::<_, io::Error>(response.map(|body| AnswerBody::new(body, answering)))
+            Ok::<_, io::Error>(response.map(|body| AnswerBody { body, _answering: answering }))
         }
     });
     let mut connection = http1::Builder::new()
@@ -219,12 +220,6 @@ async fn refuse(mut stream: TcpStream, answer: Vec<u8>) -> io::Result<()> {
     let mut ignored = [0; 4096];
     while stream.read(&mut ignored).await? > 0 {}
     Ok(())
-}
-
-/// Whether a request says in two ways where it ends, which others between the client and us may understand otherwise.
-fn is_ambiguous<B>(request: &Request<B>) -> bool {
-    let has = |name| request.headers().contains_key(name);
-    has(header::TRANSFER_ENCODING) && has(header::CONTENT_LENGTH)
 }
 
 /// Trouble with accepting connections, which is said once however long it lasts. Listeners may share it.
