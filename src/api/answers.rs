@@ -5,12 +5,11 @@ use std::{
     convert::Infallible,
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::MapErr};
-use hyper::{Method, Request, Response, body::Incoming, header};
+use hyper::{Method, Request, Response, header};
 use serde_json::json;
 use url::Url;
 
@@ -24,16 +23,13 @@ use super::{
     summary,
 };
 use crate::{
-    http_server::{BodyError, Reply, read_small},
+    http_server::{BodyError, Reply, RequestBody},
     miner::Control,
     report::{self, Snapshot, Watch},
 };
 
 /// The largest body that is read.
 const LARGEST_BODY: usize = 16 * 1024;
-
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const PAGE: &str = include_str!("page.html");
 
@@ -137,7 +133,7 @@ impl Endpoint {
 type ReplyBody = MapErr<Full<Bytes>, fn(Infallible) -> io::Error>;
 
 /// Answers a request.
-pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<ReplyBody>> {
+pub async fn answer(shared: Arc<Shared>, request: Request<RequestBody>) -> io::Result<Response<ReplyBody>> {
     let endpoint = Endpoint::at(request.uri().path());
     let mut reply = match endpoint {
         Some(endpoint) => work(&shared, endpoint, request).await,
@@ -159,7 +155,7 @@ pub async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> io::Resu
     }))
 }
 
-async fn work(shared: &Shared, endpoint: Endpoint, request: Request<Incoming>) -> Reply {
+async fn work(shared: &Shared, endpoint: Endpoint, request: Request<RequestBody>) -> Reply {
     let methods = endpoint.methods();
     if !methods.contains(request.method()) {
         let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
@@ -222,11 +218,11 @@ fn hide_passwords(mut reply: Reply, snapshot: &Snapshot) -> Reply {
     reply
 }
 
-async fn control(shared: &Shared, request: Request<Incoming>) -> Reply {
+async fn control(shared: &Shared, request: Request<RequestBody>) -> Reply {
     if let Err(denied) = access::may_control(&shared.settings, request.headers()) {
         return Reply { status: denied.status(), ..rpc::error(denied.reason()) }.closing();
     }
-    match read_small(request.into_body(), LARGEST_BODY, BODY_TIMEOUT).await {
+    match request.into_body().read_small(LARGEST_BODY).await {
         Ok(body) => {
             let phase = shared.watch.latest().map(|snapshot| snapshot.phase);
             shared.rpc.call(&body, phase)
@@ -235,8 +231,13 @@ async fn control(shared: &Shared, request: Request<Incoming>) -> Reply {
             Reply::text(413, &format!("Payload Too Large: at most {LARGEST_BODY} bytes are taken")).closing()
         }
         Err(BodyError::TooSlow) => Reply::text(408, "Request Timeout").closing(),
-        Err(BodyError::Broken) => Reply::text(400, "Bad Request: the body broke off").closing(),
+        Err(BodyError::Broken(_)) => Reply::text(400, "Bad Request: the body broke off").closing(),
     }
+}
+
+/// What is said to one for whose connection there is no room.
+pub fn no_room() -> Reply {
+    Reply::text(503, "Service Unavailable: too many connections").with(header::RETRY_AFTER, "1")
 }
 
 fn refuse(denied: Denied) -> Reply {

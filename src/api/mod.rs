@@ -32,17 +32,20 @@ pub use self::{
     health::Card,
 };
 use crate::{
-    http_server::{self, Limits, WhenFull},
+    http_server::{self, Connections, Limits, Times},
     miner::Control,
     report::Watch,
 };
 
-/// Bounds on connections. Whoever holds one and asks nothing gives way to others.
-const LIMITS: Limits = Limits {
-    connections: 64,
-    when_full: WhenFull::CloseOldest,
-    header_timeout: Duration::from_secs(10),
-    write_timeout: Duration::from_secs(10),
+/// How many connections there may be.
+const CONNECTIONS: usize = 64;
+
+/// How long clients may take.
+const TIMES: Times = Times {
+    idle: Duration::from_secs(60),
+    head: Duration::from_secs(10),
+    body: Duration::from_secs(5),
+    stall: Duration::from_secs(10),
 };
 
 /// How the API is to be.
@@ -110,9 +113,11 @@ impl Api {
         let shared = Arc::new(Shared::new(Settings { listen: address, ..settings }, watch, control));
         let (stop, stopped) = oneshot::channel::<()>();
         let answer = move |request| answers::answer(shared.clone(), request);
+        let connections = Arc::new(Connections::new(CONNECTIONS));
+        let limits = Limits { connections, times: TIMES, no_room: answers::no_room };
         let serving = async move {
             tokio::select! {
-                () = http_server::serve(listener, LIMITS, "HTTP API", Arc::default(), || (), answer) => {}
+                () = http_server::serve(listener, limits, "HTTP API", Arc::default(), answer) => {}
                 // It ends when the sender is dropped.
                 _ = stopped => {}
             }

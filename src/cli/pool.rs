@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::{Exit, UsageError, parse_duration, parse_period};
 use crate::{
+    http_server::raise_descriptor_limit,
     local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
     protocol::{WINDOW, difficulty_shown},
     report::{Output, OutputError, PATIENCE, scaled},
@@ -70,6 +71,31 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     validators: Option<NonZero<usize>>,
 
+    /// Connections at one time, to master and handlers together, as far as the system allows. One more closes one on
+    /// which nothing is asked, or is refused with 503
+    #[arg(long, value_name = "N", default_value_t = Settings::default().connections)]
+    connections: usize,
+
+    /// Announcements in memory at one time, those that are just coming included; one batch more is refused with 503
+    #[arg(long, value_name = "N", default_value_t = Settings::default().queue_announcements)]
+    queue: usize,
+
+    /// How long a connection is kept on which nothing is asked
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_period)]
+    idle_timeout: Duration,
+
+    /// How long the head of a request may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    header_timeout: Duration,
+
+    /// How long a request's body may take
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_period)]
+    body_timeout: Duration,
+
+    /// How long each 16 KiB of a body may take to come, and each 16 KiB of an answer to be taken
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    stall_timeout: Duration,
+
     /// Take commands at POST /control: faults, blocks, handlers
     #[arg(long)]
     control: bool,
@@ -107,6 +133,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         ann_versions: arguments.ann_versions,
         validate: arguments.validate,
         validators: arguments.validators.map_or(defaults.validators, NonZero::get),
+        connections: arguments.connections,
+        queue_announcements: arguments.queue,
+        idle_timeout: arguments.idle_timeout,
+        header_timeout: arguments.header_timeout,
+        body_timeout: arguments.body_timeout,
+        stall_timeout: arguments.stall_timeout,
         control: arguments.control,
         faults: arguments.fault,
         ..defaults
@@ -123,6 +155,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         );
     }
     let work_bits = settings.work_bits;
+    raise_descriptor_limit();
     let pool = LocalPool::start(settings).map_err(|error| match error {
         StartError::Setting { .. } | StartError::TooManyHandlers { .. } | StartError::NoPorts => {
             UsageError(error.to_string()).into()

@@ -10,11 +10,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use hyper::{
     HeaderMap, Method, Request, Response,
-    body::{Body, Frame, Incoming, SizeHint},
+    body::{Body, Frame, SizeHint},
     header,
 };
 use tokio::time::Sleep;
@@ -26,7 +25,7 @@ use super::{
     pool::{Held, MasterView, Pool, Posted},
 };
 use crate::{
-    http_server::{self, Reply},
+    http_server::{BodyError, Reply, RequestBody},
     protocol::{Answer, BATCH, BlockHash, Config, headers},
 };
 
@@ -35,6 +34,9 @@ const LARGEST_BODY: usize = BATCH * 1024 + 64 * 1024;
 
 /// A body larger than is taken is still read up to here, so that the miner gets to read the answer.
 const LARGEST_DISCARDED: usize = 8 * LARGEST_BODY;
+
+/// The least memory that a body gets, so that it does not grow byte by byte.
+const SMALLEST_KEPT: usize = 1024;
 
 /// The largest body of `POST /control`.
 const LARGEST_COMMAND: usize = 64 * 1024;
@@ -57,7 +59,7 @@ pub enum Server {
 pub async fn answer(
     pool: Arc<Pool>,
     server: Server,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> io::Result<Response<ReplyBody>> {
     let full_path = request.uri().path().to_owned();
     let (path, redirected) = match full_path.strip_prefix(REDIRECTED) {
@@ -79,7 +81,7 @@ pub async fn answer(
         Some((FaultKind::CloseInRequest, _)) => {
             // With its first piece read and the rest not, the miner sees a reset in the middle of its request.
             let mut body = request.into_body();
-            let _ = tokio::time::timeout(Duration::from_secs(1), body.frame()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), body.next()).await;
             Err(io::Error::from(io::ErrorKind::ConnectionAborted))
         }
         Some((kind, after_work)) => {
@@ -134,7 +136,12 @@ async fn spoil(kind: &FaultKind, reply: Reply, path: &str) -> io::Result<Respons
 }
 
 /// Does what the request asks for.
-async fn work(pool: &Arc<Pool>, server: Server, path: &str, request: Request<Incoming>) -> io::Result<Reply> {
+async fn work(
+    pool: &Arc<Pool>,
+    server: Server,
+    path: &str,
+    request: Request<RequestBody>,
+) -> io::Result<Reply> {
     // Whoever has an answer to GET has one to HEAD: hyper leaves its body out.
     let get = &[Method::GET, Method::HEAD][..];
     let allowed = match (server, path) {
@@ -203,7 +210,7 @@ fn config(pool: &Pool, addresses: &Addresses) -> Config {
     }
 }
 
-async fn submit(pool: &Arc<Pool>, handler: u64, request: Request<Incoming>) -> io::Result<Reply> {
+async fn submit(pool: &Arc<Pool>, handler: u64, request: Request<RequestBody>) -> io::Result<Reply> {
     let (parts, body) = request.into_parts();
     let refuse_some = |announcements, reason, answer| {
         pool.count_refused(handler, None, reason, announcements);
@@ -253,11 +260,9 @@ fn read_header<T: FromStr>(map: &HeaderMap, name: &str) -> Result<T, String> {
     parsed.ok_or_else(|| format!("Invalid request header \"{name}\""))
 }
 
-async fn control(pool: &Arc<Pool>, request: Request<Incoming>) -> io::Result<Reply> {
+async fn control(pool: &Arc<Pool>, request: Request<RequestBody>) -> io::Result<Reply> {
     // Not bounded with the batches: whoever looks into an overloaded pool must get through.
-    let body =
-        http_server::read_small(request.into_body(), LARGEST_COMMAND, pool.settings.body_timeout).await;
-    let Ok(body) = body else {
+    let Ok(body) = request.into_body().read_small(LARGEST_COMMAND).await else {
         return Ok(Reply::text(400, "Bad Request: too large, too slow or broken off").closing());
     };
     let outcome = match control::parse(&body) {
@@ -324,41 +329,69 @@ enum Read {
 
 /// Reads a body to its end, within bounds of size, memory and time. What is not kept is read nevertheless, as far as
 /// that is bearable: a miner that is still sending would not see the answer.
-async fn read_body(pool: &Pool, mut body: Incoming, discard: bool) -> Read {
-    let announced = body.size_hint().lower();
+async fn read_body(pool: &Pool, mut body: RequestBody, discard: bool) -> Read {
+    let announced = body.announced();
     if announced > LARGEST_DISCARDED as u64 {
         return Read::TooLarge;
     }
-    let mut held = pool.room.hold();
-    let mut kept = BytesMut::new();
+    let mut kept = Kept { bytes: Vec::new(), held: pool.room.hold(), announced: announced as usize };
     let mut total = 0;
     let mut no_room = false;
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let Some(data) = frame.map_err(io::Error::other)?.into_data().ok() else { continue };
-            total += data.len();
-            if total > LARGEST_DISCARDED {
-                break;
-            }
-            no_room = no_room || (!discard && !held.grow(data.len()));
-            if discard || no_room || total > LARGEST_BODY {
-                kept = BytesMut::new();
-            } else {
-                kept.extend_from_slice(&data);
-            }
+    while let Some(data) = body.next().await {
+        let data = match data {
+            Ok(data) => data,
+            Err(BodyError::TooLarge) => return Read::TooLarge,
+            Err(BodyError::TooSlow) => return Read::TooSlow,
+            Err(BodyError::Broken(error)) => return Read::Broken(io::Error::other(error)),
+        };
+        total += data.len();
+        if total > LARGEST_DISCARDED {
+            return Read::TooLarge;
         }
-        Ok::<_, io::Error>(())
-    };
-    match tokio::time::timeout(pool.settings.body_timeout, reading).await {
-        Err(_) => Read::TooSlow,
-        Ok(Err(error)) => Read::Broken(error),
-        Ok(Ok(())) if total > LARGEST_BODY => Read::TooLarge,
-        Ok(Ok(())) if no_room => Read::NoRoom { bytes: total },
-        Ok(Ok(())) => Read::Whole(kept.freeze(), held),
+        if discard || no_room || total > LARGEST_BODY || !kept.push(&data) {
+            no_room = no_room || (!discard && total <= LARGEST_BODY);
+            kept.clear();
+        }
+    }
+    match total {
+        _ if total > LARGEST_BODY => Read::TooLarge,
+        _ if no_room => Read::NoRoom { bytes: total },
+        _ => Read::Whole(kept.bytes.into(), kept.held),
     }
 }
 
-fn overloaded() -> Reply {
+/// What was read of a body. Its memory is held before there is any: single bytes must not cost more than they are.
+struct Kept {
+    bytes: Vec<u8>,
+    held: Held,
+    announced: usize,
+}
+
+impl Kept {
+    /// Adds bytes; `false`: there is no room.
+    fn push(&mut self, data: &[u8]) -> bool {
+        let (needed, capacity) = (self.bytes.len() + data.len(), self.bytes.capacity());
+        if needed > capacity {
+            // A length that was only announced gets no more than twice what has come.
+            let limit = if self.announced > 0 { self.announced.min(LARGEST_BODY) } else { LARGEST_BODY };
+            let wanted = (2 * needed).max(SMALLEST_KEPT).min(limit).max(needed);
+            if !self.held.grow(wanted - self.held.bytes()) {
+                return false;
+            }
+            self.bytes.reserve_exact(wanted - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(data);
+        true
+    }
+
+    fn clear(&mut self) {
+        self.bytes = Vec::new();
+        self.held.release();
+    }
+}
+
+/// What is said where there is no room.
+pub fn overloaded() -> Reply {
     Reply::json(503, &Answer { error: vec!["overloaded".into()], ..Answer::default() })
 }
 

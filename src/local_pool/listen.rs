@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use super::{
     http::{self, Server},
     pool::{HandlerSlot, Pool},
 };
-use crate::http_server::{self, Limits, WhenFull};
+use crate::http_server::{self, Limits, Times};
 
 /// Where `blkinfoUrl` points to, below the master.
 pub const BLOCKS: &str = "/blocks";
@@ -91,34 +91,18 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 /// Serves connections until it is aborted, which closes them.
 async fn serve(pool: Arc<Pool>, listener: TcpListener, server: Server) {
     let settings = &pool.settings;
-    let limits = Limits {
-        connections: settings.connections,
-        when_full: WhenFull::Wait,
-        header_timeout: settings.header_timeout,
-        write_timeout: settings.write_timeout,
+    let times = Times {
+        idle: settings.idle_timeout,
+        head: settings.header_timeout,
+        body: settings.body_timeout,
+        stall: settings.stall_timeout,
     };
+    let limits = Limits { connections: pool.connections.clone(), times, no_room: http::overloaded };
     let answer = {
         let pool = pool.clone();
         move |request| http::answer(pool.clone(), server, request)
     };
-    let on_open = || Open::new(pool.clone());
-    http_server::serve(listener, limits, "local pool", pool.accept_trouble.clone(), on_open, answer).await;
-}
-
-/// Counts a connection while it is open.
-struct Open(Arc<Pool>);
-
-impl Open {
-    fn new(pool: Arc<Pool>) -> Self {
-        pool.connections.fetch_add(1, Ordering::Relaxed);
-        Self(pool)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
+    http_server::serve(listener, limits, "local pool", pool.accept_trouble.clone(), answer).await;
 }
 
 /// Changes the number of handlers: new ones come at the end of the list, and the last ones vanish.

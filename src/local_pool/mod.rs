@@ -46,7 +46,7 @@ use url::Url;
 pub use self::{
     chain::ReorganiseError,
     faults::{Fault, FaultError, FaultKind, Lasts, On},
-    stats::{Counts, HandlerStats, Rate, Refused, Stats, ValidationStats},
+    stats::{Counts, HandlerStats, Rate, Refused, Stats, TurnedAway, ValidationStats},
     validation::{Validator, ValidatorFactory},
 };
 use self::{pool::Pool, validation::Validation};
@@ -101,14 +101,17 @@ pub struct Settings {
     pub control: bool,
     /// Faults from the start.
     pub faults: Vec<Fault>,
-    /// Bound on the connections to each listener; those beyond it wait to be accepted.
+    /// Bound on the connections to master and handlers together, lowered to what the process has descriptors for. At
+    /// the bound, one on which nothing is asked gives way to a new one, or the new one is refused with 503.
     pub connections: usize,
-    /// How long a connection may take to send the head of a request, waiting for it included.
+    /// How long a connection may be kept on which nothing is asked.
+    pub idle_timeout: Duration,
+    /// How long a request may take to send its head, from the first byte on.
     pub header_timeout: Duration,
     /// How long a request may take to send its body.
     pub body_timeout: Duration,
-    /// How long a client may take nothing of its answer.
-    pub write_timeout: Duration,
+    /// How long each 16 KiB of a body may take to come, and each 16 KiB of an answer to be taken.
+    pub stall_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -135,9 +138,10 @@ impl Default for Settings {
             control: false,
             faults: Vec::new(),
             connections: 12_000,
-            header_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -21,11 +21,11 @@ use super::{
     faults::{Endpoint, Fault, Faults, Met},
     handler::{self, Checked, Refusal, Rules, Submission},
     listen::Listeners,
-    stats::{Counter, Counters, HandlerStats, Stats, Taken, ValidationStats},
+    stats::{Counter, Counters, HandlerStats, Stats, Taken, TurnedAway, ValidationStats},
     validation::{Validation, Verdict, lock},
 };
 use crate::{
-    http_server::AcceptTrouble,
+    http_server::{AcceptTrouble, Connections, connections_within},
     protocol::{AnnsResult, Answer, BlockHash, BlockInfo, PayTo, difficulty_shown},
 };
 
@@ -35,8 +35,8 @@ pub struct Pool {
     pub validation: Validation,
     /// Room for request bodies.
     pub room: Arc<Room>,
-    /// Connections open, over all listeners.
-    pub connections: AtomicUsize,
+    /// Those of all listeners.
+    pub connections: Arc<Connections>,
     /// The master's port.
     pub port: u16,
     /// Asynchronous, so that changes of the list of handlers follow one another.
@@ -110,7 +110,7 @@ impl Pool {
                 used: AtomicUsize::new(0),
             }),
             validation,
-            connections: AtomicUsize::new(0),
+            connections: Arc::new(Connections::new(connections_within(settings.connections))),
             started: Instant::now(),
             port,
             listeners: tokio::sync::Mutex::default(),
@@ -382,6 +382,7 @@ impl Pool {
     pub fn stats(&self, handler_url: impl Fn(&HandlerSlot) -> String) -> Stats {
         let now = self.now();
         let faults = lock(&self.faults).list(now);
+        let connections = self.connections.counts();
         let state = self.state();
         let snapshot = |counter: Option<&Counter>| counter.map(|c| c.snapshot(now)).unwrap_or_default();
         Stats {
@@ -397,7 +398,13 @@ impl Pool {
             },
             queued: self.room.used.load(Ordering::Relaxed).div_ceil(Announcement::LEN),
             queue_capacity: self.settings.queue_announcements,
-            connections: self.connections.load(Ordering::Relaxed),
+            connections: connections.open,
+            connections_most: connections.most,
+            turned_away: TurnedAway {
+                gave_way: connections.gave_way,
+                refused: connections.refused,
+                too_slow: connections.too_slow,
+            },
             faults,
             faulted: state.counters.faulted.clone(),
             total: state.counters.total.snapshot(now),
@@ -450,8 +457,20 @@ impl Held {
     }
 }
 
+impl Held {
+    /// How much is held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives everything back.
+    pub fn release(&mut self) {
+        self.room.used.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        self.room.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.release();
     }
 }

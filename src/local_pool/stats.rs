@@ -81,6 +81,17 @@ pub struct ValidationStats {
     pub validated: u64,
 }
 
+/// Connections that the pool closed, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TurnedAway {
+    /// Nothing was asked on them, or their requests did not come to an end, and others wanted their place.
+    pub gave_way: u64,
+    /// They were new, and nobody gave way: 503.
+    pub refused: u64,
+    /// The client was too slow with a request, or in taking an answer.
+    pub too_slow: u64,
+}
+
 /// The body of `GET /stats`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
@@ -102,6 +113,10 @@ pub struct Stats {
     pub queue_capacity: usize,
     /// Connections open.
     pub connections: usize,
+    /// How many there may be.
+    pub connections_most: usize,
+    /// Connections that the pool closed.
+    pub turned_away: TurnedAway,
     /// Faults in force.
     pub faults: Vec<String>,
     /// Requests that met a fault, by its kind.

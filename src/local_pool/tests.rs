@@ -706,7 +706,8 @@ fn the_chain_is_reorganised_again_and_again_if_asked_for() {
 #[test]
 fn requests_that_never_end_are_cut_off() {
     let short = Duration::from_millis(100);
-    let pool = start(Settings { header_timeout: short, body_timeout: short, ..settings() });
+    let pool =
+        start(Settings { idle_timeout: short, header_timeout: short, body_timeout: short, ..settings() });
     let url = &pool.handler_urls()[0];
     raw(url, b"");
     raw(url, b"POST /submit HTTP/1.1\r\nx-pc-");
@@ -719,7 +720,7 @@ fn requests_that_never_end_are_cut_off() {
 #[test]
 fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let faults = vec!["huge:config".parse().unwrap()];
-    let pool = start(Settings { faults, write_timeout: Duration::from_millis(200), ..settings() });
+    let pool = start(Settings { faults, stall_timeout: Duration::from_millis(200), ..settings() });
     let mut stream = connect(&pool.url()).unwrap();
     stream.write_all(b"GET /config.json HTTP/1.1\r\nhost: pool\r\n\r\n").unwrap();
     wait_until("the connection", || pool.stats().connections == 1);
