@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     http_server::{self, Reply},
+    plain::plain,
     protocol::{Answer, BATCH, BlockHash, Config, headers},
 };
 
@@ -255,7 +256,7 @@ async fn control(pool: &Arc<Pool>, request: Request<Incoming>) -> io::Result<Rep
         return Ok(Reply::text(400, "Bad Request: too large, too slow or broken off").closing());
     };
     let outcome = match control::parse(&body) {
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(plain(&error.to_string())),
         Ok(Command::Fault(fault)) => {
             pool.inject(fault);
             Ok(())
