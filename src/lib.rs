@@ -32,6 +32,7 @@ mod http;
 mod http_server;
 pub mod local_pool;
 pub mod miner;
+mod plain;
 mod plot;
 pub mod pool;
 pub mod protocol;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Machine, Setup};
 use crate::backend::{BackendInfo, Counters, Step};
+use crate::plain::plain;
 
 /// The version of the saved form.
 pub const FORMAT: u32 = 1;
@@ -277,8 +278,16 @@ impl Report {
         let file = path.display().to_string();
         let text =
             fs::read_to_string(path).map_err(|reason| ReadError::File { file: file.clone(), reason })?;
-        let form = |reason: String| ReadError::Form { file: file.clone(), reason };
-        let report: Self = serde_json::from_str(&text).map_err(|e| form(e.to_string()))?;
+        Self::parse(&file, &text)
+    }
+
+    /// As [`read`](Self::read), of a file whose text is at hand; `file` is its name in errors.
+    ///
+    /// # Errors
+    /// If it is something else than a saved run.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ReadError> {
+        let form = |reason: String| ReadError::Form { file: file.to_owned(), reason: plain(&reason) };
+        let report: Self = serde_json::from_str(text).map_err(|e| form(e.to_string()))?;
         if report.format != FORMAT {
             return Err(form(format!(
                 "its format is {}, this program knows format {FORMAT}: measure again with this version",

@@ -105,7 +105,7 @@ impl FromStr for KernelChoice {
 struct UsageError(String);
 
 /// The whole command line.
-fn definition() -> clap::Command {
+pub fn definition() -> clap::Command {
     with_switches(Arguments::command())
 }
 

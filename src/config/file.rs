@@ -2,6 +2,8 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +13,9 @@ use toml::{
 };
 
 use super::Origin;
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// A value that a layer gives to a setting.
 #[derive(Clone, Debug)]
@@ -119,8 +124,19 @@ fn scalar(value: &DeValue<'_>) -> Result<OsString, String> {
 
 /// Reads a value that stands alone in a file, without the white space around it.
 pub(super) fn read_value(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path);
-    text.map(|text| text.trim().to_owned()).map_err(|e| format!("{} cannot be read ({e})", path.display()))
+    let text = load(path).map_err(|why| format!("{} cannot be read ({why})", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Reads a file's text, or says why it cannot be read. A name may lead to a device or a pipe that never ends.
+pub(super) fn load(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+    match read {
+        Err(error) => Err(error.to_string()),
+        Ok(_) if text.len() as u64 > LARGEST => Err("it is larger than 1 MiB".into()),
+        Ok(_) => Ok(text),
+    }
 }
 
 fn position(text: &str, offset: usize) -> Position {

@@ -26,6 +26,8 @@ use etcetera::BaseStrategy;
 use file::{Given, Position};
 pub use watch::watch;
 
+use crate::plain::plain;
+
 /// The name of the file.
 pub const FILE_NAME: &str = "pktmine.toml";
 
@@ -86,6 +88,13 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
+
+impl ConfigError {
+    /// Of problems that may have the file's words in them.
+    fn new(problems: impl IntoIterator<Item = String>) -> Self {
+        Self(problems.into_iter().map(|problem| plain(&problem)).collect())
+    }
+}
 
 /// One setting of a command, as it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +214,7 @@ impl Layers {
             given.append(&mut self.variables_given(&mut problems, &mut warnings));
         }
         if !problems.is_empty() {
-            return Err(ConfigError(problems));
+            return Err(ConfigError::new(problems));
         }
         let settings = self.merge(given)?;
         let matches = self.parse(&settings)?;
@@ -331,7 +340,7 @@ impl Layers {
                 let low_arg = if low == one { arg } else { other };
                 if low_arg.is_positional() {
                     let (low, high) = (&settings[low], &settings[high]);
-                    return Err(ConfigError(vec![format!(
+                    return Err(ConfigError::new([format!(
                         "{} ({}) cannot be used with {} ({}): leave one of them out",
                         high.key, high.origin, low.key, low.origin
                     )]));
@@ -360,7 +369,7 @@ impl Layers {
         }
         line.push("--".into());
         line.append(&mut rest);
-        self.program.clone().try_get_matches_from(line).map_err(|error| ConfigError(vec![reason(&error)]))
+        self.program.clone().try_get_matches_from(line).map_err(|error| ConfigError::new([reason(&error)]))
     }
 }
 
@@ -372,6 +381,16 @@ pub fn check_file(program: &Command, path: &Path) -> Result<(), ConfigError> {
     let mut program = program.clone();
     program.build();
     read(&program, path).map(|_| ())
+}
+
+/// As [`check_file`], of a file whose text is at hand.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn check_text(program: &Command, path: &Path, text: &str) -> Result<(), ConfigError> {
+    let mut program = program.clone();
+    program.build();
+    read_text(&program, path, text).map(|_| ())
 }
 
 /// The file to read if none is named: the user's own, or the machine's. Never one in the current directory, which
@@ -391,13 +410,18 @@ fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
 }
 
 fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
-    let cannot = |why: &dyn fmt::Display| ConfigError(vec![format!("{}: {why}", path.display())]);
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        cannot(&format!("it cannot be read ({e}); name another with --config FILE, or none with --config ''"))
+    let text = file::load(path).map_err(|why| {
+        let remedy = "name another with --config FILE, or none with --config ''";
+        ConfigError::new([format!("{}: it cannot be read ({why}); {remedy}", path.display())])
     })?;
+    read_text(program, path, &text)
+}
+
+fn read_text(program: &Command, path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
+    let cannot = |why: &dyn fmt::Display| ConfigError::new([format!("{}: {why}", path.display())]);
     let is_json = path.extension().is_some_and(|name| name == "json") || text.trim_start().starts_with('{');
     if is_json {
-        let given = json::read(path, &text).map_err(|why| cannot(&why))?;
+        let given = json::read(path, text).map_err(|why| cannot(&why))?;
         let command = find(program, &["ann"]).expect("there is such a command");
         let wrong = given.iter().filter_map(|given| {
             let (_, arg) = settings_of(command).find(|(key, _)| *key == given.key)?;
@@ -405,9 +429,9 @@ fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
             Some(format!("{}: {}: {why}", path.display(), given.key))
         });
         let wrong: Vec<_> = wrong.collect();
-        return if wrong.is_empty() { Ok(given) } else { Err(ConfigError(wrong)) };
+        return if wrong.is_empty() { Ok(given) } else { Err(ConfigError::new(wrong)) };
     }
-    let (entries, mut problems) = file::parse(&text, path);
+    let (entries, mut problems) = file::parse(text, path);
     let mut all = Vec::new();
     for entry in entries {
         let name = match &entry.table {
@@ -449,7 +473,7 @@ fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
     let tell = |(Position { line, column }, text): (Position, String)| {
         format!("{}, line {line}, column {column}: {text}", path.display())
     };
-    Err(ConfigError(problems.into_iter().map(tell).collect()))
+    Err(ConfigError::new(problems.into_iter().map(tell)))
 }
 
 fn unknown_key(command: &Command, key: &str) -> String {

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     http_server::{BodyError, Reply, RequestBody},
+    plain::plain,
     protocol::{Answer, BATCH, BlockHash, Config, headers},
 };
 
@@ -266,7 +267,7 @@ async fn control(pool: &Arc<Pool>, request: Request<RequestBody>) -> io::Result<
         return Ok(Reply::text(400, "Bad Request: too large, too slow or broken off").closing());
     };
     let outcome = match control::parse(&body) {
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(plain(&error.to_string())),
         Ok(Command::Fault(fault)) => {
             pool.inject(fault);
             Ok(())

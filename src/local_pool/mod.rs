@@ -50,7 +50,7 @@ pub use self::{
     validation::{Validator, ValidatorFactory},
 };
 use self::{pool::Pool, validation::Validation};
-use crate::protocol::BlockHash;
+use crate::{plain::plain, protocol::BlockHash};
 
 /// The largest `mineOldAnns` that miners believe.
 const MOST_MINE_OLD: u32 = 100;
@@ -479,6 +479,14 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether `POST /control` would understand a body.
+///
+/// # Errors
+/// What it would answer if not.
+pub fn check_command(body: &[u8]) -> Result<(), String> {
+    control::parse(body).map(|_| ()).map_err(|error| plain(&error.to_string()))
 }
 
 async fn make_blocks(pool: Arc<Pool>, block_time: Duration) {

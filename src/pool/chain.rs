@@ -106,6 +106,15 @@ impl Chain {
         Ok(())
     }
 
+    /// The block by which `block` was named as the one before it.
+    pub fn namer_of(&self, block: BlockName) -> Option<BlockName> {
+        let names = |known: &&Known| {
+            known.previous == block.hash && Some(known.block.height) == block.height.checked_add(1)
+        };
+        let Block { hash, height, .. } = self.known.values().find(names)?.block;
+        Some(BlockName { hash, height })
+    }
+
     /// How many blocks are remembered.
     #[cfg(test)]
     pub fn len(&self) -> usize {

@@ -418,7 +418,13 @@ impl PoolClient {
         let wanted = self.missing.as_mut().filter(|(missing, ..)| *missing == asked);
         if let (Err(problem), Some((_, at, delay))) = (taken, wanted) {
             *at = now + *delay;
+            let in_vain = *delay == self.settings.retry_max;
             *delay = (*delay * 2).min(self.settings.retry_max);
+            // There may be no such block: it was named by another one, of which the pool may have told nonsense.
+            let namer = self.chain.namer_of(asked).filter(|namer| in_vain && self.may_ask_for(*namer));
+            if let Some(namer) = namer {
+                self.fetch_block(namer, now, out);
+            }
             if let Some(problem) = self.block_complaints.failed(problem, now) {
                 let goes_on = if self.parent.is_some() { ", mining goes on as before" } else { "" };
                 out.note(Notice::warn(format!("{problem}; asking again{goes_on}")));
@@ -505,12 +511,15 @@ impl PoolClient {
             && now >= at
             && self.may_ask_for(block)
         {
-            let place =
-                self.config.as_ref().and_then(|config| Url::parse(config.blkinfo_url.as_deref()?).ok());
-            let url = join(place.as_ref().unwrap_or(&self.base), &format!("blkinfo_{}.json", block.hash));
-            let request = out.fetch(self.id, url, BLKINFO_LIMIT);
-            self.block_requests.insert(request, (block, now));
+            self.fetch_block(block, now, out);
         }
+    }
+
+    fn fetch_block(&mut self, block: BlockName, now: Moment, out: &mut Outbox) {
+        let place = self.config.as_ref().and_then(|config| Url::parse(config.blkinfo_url.as_deref()?).ok());
+        let url = join(place.as_ref().unwrap_or(&self.base), &format!("blkinfo_{}.json", block.hash));
+        let request = out.fetch(self.id, url, BLKINFO_LIMIT);
+        self.block_requests.insert(request, (block, now));
     }
 
     fn may_ask_for(&self, block: BlockName) -> bool {

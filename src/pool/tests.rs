@@ -406,6 +406,22 @@ fn a_wrong_block_is_refused_once_in_the_log_and_asked_for_again() {
 }
 
 #[test]
+fn a_block_that_cannot_be_had_is_asked_of_the_one_that_named_it() {
+    let mut world = World::one();
+    let lie = json!({
+        "header": {"hash": hash(0, 99), "height": 99, "previousblockhash": hash(9, 98)}, "sigKey": null
+    });
+    let file = blkinfo(hash(0, 99));
+    let truth = world.master().replace(&file, Ok(lie.to_string().into_bytes())).unwrap();
+    world.run(seconds(60));
+    assert!(world.pools.job().is_none());
+    assert_eq!(world.take_notices(Level::WARN).len(), 1, "nothing is said twice");
+    world.master().replace(&file, truth);
+    world.run(seconds(10));
+    assert_eq!(world.parent(), (hash(0, 97), 97));
+}
+
+#[test]
 fn a_circle_of_blocks_is_walked_no_further_than_it_closes() {
     let mut master = Master::new(100);
     let info =

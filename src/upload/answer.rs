@@ -138,9 +138,9 @@ impl fmt::Display for Refusal {
 /// Reads an outcome.
 pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
     let (status, body) = match outcome {
-        PostOutcome::NotSent(why) => return Outcome::Kept(Trouble::NotReached(why.clone())),
-        PostOutcome::CutShort(why) => return Outcome::Kept(Trouble::CutShort(why.clone())),
-        PostOutcome::Broken(why) => return Outcome::Unclear(Trouble::Broken(why.clone())),
+        PostOutcome::NotSent(why) => return Outcome::Kept(Trouble::NotReached(shorten(why))),
+        PostOutcome::CutShort(why) => return Outcome::Kept(Trouble::CutShort(shorten(why))),
+        PostOutcome::Broken(why) => return Outcome::Unclear(Trouble::Broken(shorten(why))),
         PostOutcome::TimedOut => return Outcome::Unclear(Trouble::TimedOut),
         PostOutcome::Answer { status, body } => (*status, body),
     };

@@ -98,7 +98,8 @@ fn load(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parse(file: &str, bytes: &[u8]) -> Contents {
+/// As [`read`], of a file whose bytes are at hand; `file` is its name in errors.
+pub fn parse(file: &str, bytes: &[u8]) -> Contents {
     let mut contents = if is_text(bytes) { parse_lines(file, bytes) } else { parse_raw(file, bytes) };
     if contents.announcements.is_empty() && contents.errors.is_empty() {
         contents.errors.push(ReadError::Empty { file: file.into() });

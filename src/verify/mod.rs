@@ -7,7 +7,7 @@ use kernels::{Announcement, Invalid, Validator};
 use rayon::prelude::*;
 
 pub use self::{
-    files::{Contents, ReadError, read},
+    files::{Contents, ReadError, parse, read},
     parents::{NoParent, Parents, PoolBlocks, PoolError},
 };
 

@@ -314,8 +314,9 @@ impl Compression {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn run(&mut self) {
-        // SAFETY: reads and writes `self` and reads the initial vector, the schedule and the rotations, all aligned to 32 bytes as
-        // their types say; every vector register is declared as overwritten.
+        // SAFETY: reads and writes `self`, at places below 864 that the schedule or the code says, and reads the initial vector,
+        // the twelve rows of the schedule and the rotations. What whole vectors are moved to or from is aligned to 32 bytes,
+        // as the types say; every vector register is declared as overwritten.
         unsafe {
             asm!(
                 each!(load_h 0 1 2 3 4 5 6 7),

@@ -13,7 +13,6 @@ use std::ops::Range;
 
 use super::ops::{Operands, VECTOR_LANES, execute};
 use crate::item::TableProgram;
-use crate::portable::State;
 use crate::program::lanes::{LaneProgram, Part, Step, TurningMemory};
 use crate::program::{BUFFER_WORDS, MEMORY_WORDS};
 
@@ -32,6 +31,9 @@ const OUTPUT_VECTORS: usize = OUTPUT_WORDS / VECTOR_LANES;
 /// Vectors between the states of neighbouring lanes. A tile may run past the end of an output; and an odd number of
 /// cache lines keeps lanes from getting into each other's way.
 const STATE_VECTORS: usize = 2 * OUTPUT_VECTORS + 2;
+
+/// Bytes from one lane's state to the next one's.
+const STATE_BYTES: usize = STATE_VECTORS * size_of::<Vector>();
 
 /// Rows of a tile.
 const TILE: usize = 8;
@@ -200,10 +202,10 @@ impl LaneInterpreter {
         }
     }
 
-    /// The state of a lane after a run.
-    pub fn state(&self, lane: usize) -> &[u8; State::LEN] {
-        let state = &self.states[lane * STATE_VECTORS..][..2 * OUTPUT_VECTORS];
-        // SAFETY: these vectors are 2048 bytes and nothing else.
+    /// The state of a lane after a run, with the room behind it.
+    pub fn state(&self, lane: usize) -> &[u8; STATE_BYTES] {
+        let state = &self.states[lane * STATE_VECTORS..][..STATE_VECTORS];
+        // SAFETY: these vectors are as many bytes and nothing else.
         unsafe { &*state.as_ptr().cast() }
     }
 
@@ -347,6 +349,11 @@ impl MemoryRows {
 }
 
 /// A cycle that is running.
+///
+/// Its methods that are not safe ask for the same. `memory` has all rows: what `sources` and `tile` say are rows of it,
+/// or lie in the program's buffer with a row's length behind them; masks and rests are there for as many branches as can
+/// be open at a time. `output` is that of the first of all lanes, with room for a tile behind each lane's. And what a
+/// program's step names is that program's.
 struct Run<'a> {
     /// Start of the rows.
     memory: *mut u8,
@@ -368,6 +375,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// # Safety
+    /// See [`Run`].
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn source(&self, source: u16) -> *mut __m256i {
@@ -396,6 +405,9 @@ impl Run<'_> {
     }
 
     /// Vector `i` of the lanes that are active outside of the innermost branch.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn outer(&self, i: usize) -> __m256i {
@@ -409,6 +421,9 @@ impl Run<'_> {
 
     /// Enters a branch: activates those of the active lanes in which `bits` of source `a` are not all zero. If there
     /// are none, all stay active, and the second body is next.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn enter_first(&mut self, a: u16, bits: u8) -> bool {
         self.mask += 1;
@@ -450,6 +465,9 @@ impl Run<'_> {
 
     /// Activates the lanes that were active outside and not in the first body, whose rest is kept. If there are none,
     /// leaves the branch.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn enter_second(&mut self) -> bool {
         if self.rests[self.mask - 1].is_none() {
@@ -480,6 +498,9 @@ impl Run<'_> {
     }
 
     /// Leaves a branch. What is left over of its bodies is added in one go, as they have no lane in common.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn leave(&mut self) {
         let Some(rest) = self.rests[self.mask - 1] else {
@@ -523,6 +544,9 @@ impl Run<'_> {
     }
 
     /// Puts out the rows of `outputs`. Of those that fill no tile, results are copied: they are about to change.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn put_out(&mut self, outputs: Part) {
         let mut kept = self.waiting;
@@ -550,6 +574,9 @@ impl Run<'_> {
     }
 
     /// Adds the rows that wait, after which other lanes can be activated.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn add_waiting(&mut self) {
         if self.waiting > 0 {
@@ -561,6 +588,9 @@ impl Run<'_> {
     }
 
     /// Adds a tile, of which the first `rows` rows are not zeros, to the active lanes' outputs, and moves them on.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn add_tile(&mut self, rows: usize) {
         // SAFETY: the caller's promise: the tile consists of rows of the memory.
@@ -575,6 +605,9 @@ impl Run<'_> {
     }
 
     /// See [`Self::add_tile`], for the lanes that `ACTIVE` says. Unless `WHOLE`, only the first four rows.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn add_words<const ACTIVE: u8, const WHOLE: bool>(&mut self, rows: usize) {
         let tile: [*const __m128i; TILE] =
@@ -631,6 +664,9 @@ impl Run<'_> {
     }
 
     /// Adds what ran past the end of the outputs to their starts.
+    ///
+    /// # Safety
+    /// See [`Run`].
     #[target_feature(enable = "avx2")]
     unsafe fn fold(&mut self) {
         for lane in 0..LANES {
@@ -645,6 +681,9 @@ impl Run<'_> {
 }
 
 /// Transposes lanes `8 * vector` to `8 * vector + 7` of eight rows.
+///
+/// # Safety
+/// What the tile points to can be read as rows.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn transpose(tile: [*const __m128i; TILE], vector: usize) -> [__m256i; VECTOR_LANES] {
@@ -661,6 +700,9 @@ unsafe fn transpose(tile: [*const __m128i; TILE], vector: usize) -> [__m256i; VE
 }
 
 /// The same, with zeros for lanes that are not in `active`.
+///
+/// # Safety
+/// What the tile points to can be read as rows.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn transpose_masked(
@@ -691,6 +733,9 @@ unsafe fn transpose_masked(
 }
 
 /// Four lanes of row i, and the same ones of row i + 4.
+///
+/// # Safety
+/// What the tile points to can be read as rows.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn row_pair(tile: [*const __m128i; TILE], i: usize, at: usize) -> __m256i {
@@ -702,6 +747,9 @@ unsafe fn row_pair(tile: [*const __m128i; TILE], i: usize, at: usize) -> __m256i
 }
 
 /// Transposes lanes `8 * vector` to `8 * vector + 7` of the first four rows.
+///
+/// # Safety
+/// What the tile points to can be read as rows.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn transpose_four<const MASKED: bool>(
@@ -764,7 +812,7 @@ fn transpose_quads(rows: [__m256i; 4]) -> [__m256i; 4] {
 mod tests {
     use super::*;
     use crate::avx2::Avx2;
-    use crate::portable::Interpreter;
+    use crate::portable::{Interpreter, State};
     use crate::primitives::b64;
     use crate::program::MEMORY_PERIOD;
 
@@ -778,7 +826,7 @@ mod tests {
             let mut state = table.initial_state().clone();
             state.set_number((*number).into());
             interpreter.run(table.program(), *number, &mut state).expect("the program is bounded");
-            assert!(state.0 == *lanes.state(lane), "item {number} in lane {lane}");
+            assert!(state.0 == lanes.state(lane)[..State::LEN], "item {number} in lane {lane}");
         }
     }
 

@@ -46,9 +46,9 @@ pub(super) const HEAD_BLOCKS: usize = 60;
 /// much the same length.
 ///
 /// # Safety
-/// Headers can be read for 48 bytes, messages for all their blocks, and tails, from block `HEAD_BLOCKS` on, for as many
-/// as the longest of the four messages has. A message is at least three blocks long, and its head can be read for as
-/// many as the longest of the four has, up to `HEAD_BLOCKS`.
+/// Headers can be read for 48 bytes, messages for all their blocks, and tails, from three blocks before block
+/// `HEAD_BLOCKS` on, for as many as the longest of the four messages has. A message is at least three blocks long, and its
+/// head can be read for as many as the longest of the four has, up to `HEAD_BLOCKS`.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn tags(messages: &[Message], mut put: impl FnMut(usize, [u8; 16])) {
     let mut powers = Powers::new();
