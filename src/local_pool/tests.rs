@@ -706,7 +706,8 @@ fn the_chain_is_reorganised_again_and_again_if_asked_for() {
 #[test]
 fn requests_that_never_end_are_cut_off() {
     let short = Duration::from_millis(100);
-    let pool = start(Settings { idle_timeout: short, header_timeout: short, body_timeout: short, ..settings() });
+    let pool =
+        start(Settings { idle_timeout: short, header_timeout: short, body_timeout: short, ..settings() });
     let url = &pool.handler_urls()[0];
     raw(url, b"");
     raw(url, b"POST /submit HTTP/1.1\r\nx-pc-");
