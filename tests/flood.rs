@@ -322,14 +322,13 @@ fn clients_that_take_no_answers_get_no_more_of_them() {
                     let begun = Instant::now();
                     let mut sent = 0;
                     // They ask for as long as they can, which ends where the connection is closed.
-                    stream
-                        .set_write_timeout(Some(Duration::from_millis(1500) + SLACK))
-                        .expect("a time limit");
+                    stream.set_write_timeout(Some(PATIENCE)).expect("a time limit");
                     while stream.write_all(&request).is_ok() {
                         sent += request.len();
-                        assert!(begun.elapsed() < PATIENCE, "{sent} bytes of requests are taken");
+                        assert!(sent < 256 << 20, "{sent} bytes of requests are taken");
                     }
-                    assert!(begun.elapsed() < Duration::from_millis(1500) + 2 * SLACK);
+                    // It was answered until all buffers were full, which takes the time it takes.
+                    assert!(begun.elapsed() < PATIENCE);
                 });
             }
         });

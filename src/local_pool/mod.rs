@@ -10,7 +10,7 @@
 //! | `duplicates` | which announcements were taken already |
 //! | `validation` | threads that validate, hard nonce by hard nonce |
 //! | `pool` | the state that all share, and a batch's way through it |
-//! | `stats` | what was counted: `GET /stats` |
+//! | `stats`, `sparing` | what was counted: `GET /stats`, which is not made anew for whoever asks and asks |
 //! | `faults`, `control` | what goes wrong on request, by command line and by `POST /control` |
 //! | `http`, `listen` | requests and answers; connections, and handlers that come and go |
 //!
@@ -24,6 +24,7 @@ mod handler;
 mod http;
 mod listen;
 mod pool;
+mod sparing;
 mod stats;
 mod validation;
 

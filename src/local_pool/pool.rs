@@ -21,6 +21,7 @@ use super::{
     faults::{Endpoint, Fault, Faults, Met},
     handler::{self, Checked, Refusal, Rules, Submission},
     listen::Listeners,
+    sparing::Sparing,
     stats::{Counter, Counters, HandlerStats, Stats, Taken, TurnedAway, ValidationStats},
     validation::{Validation, Verdict, lock},
 };
@@ -42,6 +43,8 @@ pub struct Pool {
     /// Asynchronous, so that changes of the list of handlers follow one another.
     pub listeners: tokio::sync::Mutex<Listeners>,
     pub accept_trouble: Arc<AcceptTrouble>,
+    /// Answers to `GET /stats`.
+    pub stats_answers: Sparing,
     started: Instant,
     state: Mutex<State>,
     faults: Mutex<Faults>,
@@ -115,6 +118,7 @@ impl Pool {
             port,
             listeners: tokio::sync::Mutex::default(),
             accept_trouble: Arc::default(),
+            stats_answers: Sparing::new(Instant::now()),
             state: Mutex::new(state),
             faults: Mutex::default(),
             faults_changed: Notify::new(),
