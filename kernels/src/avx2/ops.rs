@@ -28,12 +28,19 @@ pub(super) struct Operands {
 #[target_feature(enable = "avx2")]
 #[rustfmt::skip]
 pub(super) unsafe fn execute<const VECTORS: usize>(compute: &Compute, at: Operands) {
-    // SAFETY (all accesses below): the caller's promise; `i` stays below VECTORS and results are that far apart.
-    macro_rules! load { ($from:expr, $i:expr) => { unsafe { _mm256_loadu_si256($from.add($i)) } } }
+    macro_rules! load {
+        ($from:expr, $i:expr) => {
+            // SAFETY: the caller's promise, for an operand that the opcode takes; `i` stays below VECTORS.
+            unsafe { _mm256_loadu_si256($from.add($i)) }
+        };
+    }
     macro_rules! store {
         ($i:expr, $result:expr, $($n:literal),+) => {{
             let result = $result;
-            $(unsafe { _mm256_store_si256(at.out.add($n * VECTORS + $i), result[$n]) };)+
+            $(
+                // SAFETY: the caller's promise, for a result that the opcode gives; `i` stays below VECTORS.
+                unsafe { _mm256_store_si256(at.out.add($n * VECTORS + $i), result[$n]) };
+            )+
         }};
     }
     macro_rules! one {

@@ -1,0 +1,5 @@
+//! The target `master` for cargo-fuzz.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pktmine_fuzz::pools::master(data));

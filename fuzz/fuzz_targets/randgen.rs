@@ -1,0 +1,5 @@
+//! The target `randgen` for cargo-fuzz.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pktmine_fuzz::passes::randgen(data));

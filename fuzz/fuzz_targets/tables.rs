@@ -1,0 +1,5 @@
+//! The target `tables` for cargo-fuzz.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pktmine_fuzz::passes::tables(data));
