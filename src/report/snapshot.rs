@@ -5,11 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use kernels::WorkBits;
+
 use super::Rate;
 use crate::{
     backend::Counters,
     upload::Ledger,
-    values::{Job, Moment, PauseReason},
+    values::{Hardness, Job, Moment, PauseReason},
 };
 
 /// The miner's state at one moment. All of it was read at the same time, so that the ledger adds up.
@@ -27,6 +29,8 @@ pub struct Snapshot {
     pub pauses: Vec<PauseReason>,
     /// What is mined; `None` before there was work.
     pub job: Option<JobRow>,
+    /// What the user lets it upload, in 10^6 bits a second; `None`: as much as the line takes.
+    pub max_upload_mbit_per_s: Option<f64>,
     /// For how long there was something to mine so far, without pauses and the time in which the last is handed in.
     pub mined: Duration,
     /// The sum of the difficulties of all announcements found.
@@ -68,6 +72,10 @@ pub struct JobRow {
     pub since: Moment,
     /// Since when its parent block is mined on: a job with other work bits does not change that.
     pub block_since: Moment,
+    /// The work bits that the leading pool asks for.
+    pub asked: Option<WorkBits>,
+    /// Why the job's are what they are.
+    pub hardness: Hardness,
 }
 
 /// Rates over all windows.
@@ -202,8 +210,6 @@ impl Watch {
 pub(crate) mod tests {
     use std::{thread, time::UNIX_EPOCH};
 
-    use kernels::WorkBits;
-
     use super::*;
     use crate::{protocol::BlockHash, upload::Account};
 
@@ -236,7 +242,14 @@ pub(crate) mod tests {
             time: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             phase: Phase::Mining,
             pauses: Vec::new(),
-            job: Some(JobRow { job, since: Duration::from_secs(23), block_since: Duration::from_secs(23) }),
+            job: Some(JobRow {
+                asked: Some(job.work_bits),
+                job,
+                since: Duration::from_secs(23),
+                block_since: Duration::from_secs(23),
+                hardness: Hardness::Pool,
+            }),
+            max_upload_mbit_per_s: None,
             mined: Duration::from_secs(60),
             work: 2810.0 * 128.0,
             rates,

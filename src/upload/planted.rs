@@ -21,10 +21,11 @@ pub(super) enum Bug {
     IgnoreAge,
     FeedRemovedPool,
     DropRemovedSilently,
+    IgnoreLimit,
 }
 
 impl Bug {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DropBatchOn503,
         Self::CountTwiceOnTimeout,
         Self::WrongHandler,
@@ -40,6 +41,7 @@ impl Bug {
         Self::IgnoreAge,
         Self::FeedRemovedPool,
         Self::DropRemovedSilently,
+        Self::IgnoreLimit,
     ];
 }
 
