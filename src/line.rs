@@ -54,8 +54,8 @@ const USED_MIN: f64 = 0.125;
 /// The hardest that is asked for: difficulty 2^40.
 const HARDEST: u32 = 40;
 
-/// Hashes a second that a thread, and a graphics card, are assumed to do until it is measured. More than they do: what is
-/// too hard for a few seconds costs nothing, what is too easy piles up.
+/// Hashes a second that a thread, and a graphics card, are assumed to do until it is measured. More than they do: what
+/// is too hard for a few seconds costs nothing, what is too easy piles up.
 const THREAD: f64 = 500e3;
 const CARD: f64 = 50e6;
 
@@ -221,8 +221,9 @@ pub struct OverflowWatch {
 }
 
 impl OverflowWatch {
-    /// Takes note of the announcements that were dropped so far because queues were full of handlers in which nothing is
-    /// wrong, and of the bytes of announcements sent so far; `limit` is what the user lets it send, in 10^6 bits a second.
+    /// Takes note of the announcements that were dropped so far because queues were full of handlers in which nothing
+    /// is wrong, and of the bytes of announcements sent so far; `limit` is what the user lets it send, in 10^6 bits a
+    /// second.
     pub fn observe(&mut self, overflow: u64, sent: u64, limit: Option<f64>, now: Moment) -> Option<Notice> {
         let (begun, overflow_then, sent_then) = *self.begun.get_or_insert((now, overflow, sent));
         if self.is_told || now < begun + LOOK {
@@ -395,8 +396,8 @@ mod tests {
                         "{bench:?}",
                         bench = bench.most_waiting
                     );
-                    // The guess, what is measured, and what a harder target makes of the rate.
-                    assert!(bench.changes.len() <= 3, "{:?}", bench.changes);
+                    // The guess, what is measured, and what easier targets make of the rate where tables matter.
+                    assert!(bench.changes.len() <= 5, "{:?}", bench.changes);
                 }
             }
         }

@@ -93,8 +93,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     team: Option<NonZero<usize>>,
 
-    /// The most that is uploaded, such as 50Mbit/s or 6MB/s: where more would be found than that takes, fewer and harder
-    /// announcements are mined, for which pools pay as much [default: what the line takes]
+    /// The most that is uploaded, such as 50Mbit/s or 6MB/s: where more would be found than that takes, fewer and
+    /// harder announcements are mined, for which pools pay as much [default: what the line takes]
     #[arg(long, value_name = "RATE", value_parser = parse_upload_limit)]
     max_upload: Option<Limit>,
 
@@ -267,6 +267,9 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     let mut miner = Miner::new(settings).map_err(|error| match error {
         MinerError::Backend(backend::StartError::Gpu(gpu::StartError::Unknown(error))) => {
             UsageError(format!("--device: {error}")).into()
+        }
+        MinerError::Backend(backend::StartError::Gpu(error @ gpu::StartError::Rounds { .. })) => {
+            UsageError(error.to_string()).into()
         }
         error => anyhow::Error::from(error),
     })?;

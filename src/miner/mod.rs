@@ -152,8 +152,9 @@ pub struct Changer(Sender<Message>);
 
 impl Changer {
     /// From now on these settings hold, as far as they can change while mining: the pools (none: those that there
-    /// are stay), how they are asked, who is paid, how announcements are handed in and how fast, how hard they are at
-    /// least, what becomes of work on a block when there is a new one, the threads of the CPU backend and the time between two status lines.
+    /// are stay), how they are asked, who is paid, how announcements are handed in and how fast, how hard they are
+    /// at least, what becomes of work on a block when there is a new one, the threads of the CPU backend and the time
+    /// between two status lines.
     pub fn change(&self, settings: Settings) {
         // A miner that has ended already needs no telling.
         let _ = self.0.send(Message::Change(Box::new(settings)));
@@ -450,10 +451,12 @@ impl Loop {
 
     /// Has every backend that has threads mine with as many as the settings say.
     fn resize(&mut self) {
+        let gpus = self.backends.iter().filter(|slot| is_gpu(&slot.name)).count();
+        let threads = backend::threads_beside(gpus, self.settings.cpu.threads);
         let mut resized = Vec::new();
         for (index, slot) in self.backends.iter_mut().enumerate() {
             let Some(backend) = &mut slot.backend else { continue };
-            match backend.set_threads(self.settings.cpu.threads) {
+            match backend.set_threads(threads) {
                 None => {}
                 Some(Ok(())) => {
                     let info = backend.info();
@@ -856,10 +859,14 @@ fn capacity(settings: &Settings) -> Option<f64> {
 /// The hash rate that is assumed until it is measured.
 fn assumed_rate(settings: &Settings, backends: &[BackendInfo]) -> f64 {
     let processors = || thread::available_parallelism().map_or(1, NonZero::get);
-    let (cards, others) = backends.iter().partition::<Vec<_>, _>(|info| info.name.starts_with("gpu"));
+    let (cards, others) = backends.iter().partition::<Vec<_>, _>(|info| is_gpu(&info.name));
     let threads =
         if others.is_empty() { 0 } else { settings.cpu.threads.map_or_else(processors, NonZero::get) };
     line::assumed(threads, cards.len())
+}
+
+fn is_gpu(backend: &str) -> bool {
+    backend.starts_with("gpu")
 }
 
 /// Why the job is harder than the pool asks for, for the log.

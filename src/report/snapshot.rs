@@ -10,6 +10,7 @@ use kernels::WorkBits;
 use super::Rate;
 use crate::{
     backend::Counters,
+    protocol::difficulty_shown,
     upload::Ledger,
     values::{Hardness, Job, Moment, PauseReason},
 };
@@ -130,6 +131,19 @@ pub struct Complaint {
     pub text: String,
 }
 
+impl JobRow {
+    /// The difficulty as people call it, and why it is another than the pool asks for; `None`: it is the pool's.
+    pub fn difficulty(&self) -> (f64, Option<String>) {
+        let mined = difficulty_shown(self.job.work_bits);
+        let why = match (self.hardness, self.asked) {
+            (Hardness::Pool, _) => None,
+            (hardness, None) => Some(format!("--{hardness}")),
+            (hardness, Some(asked)) => Some(format!("--{hardness}, pool {:.0}", difficulty_shown(asked))),
+        };
+        (mined, why)
+    }
+}
+
 impl Snapshot {
     /// Announcements found by all backends.
     pub fn found(&self) -> u64 {
@@ -212,6 +226,16 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{protocol::BlockHash, upload::Account};
+
+    /// The same, but with a limit for the sake of which harder announcements are mined.
+    pub fn limited(pools: Vec<Account>) -> Snapshot {
+        let mut snapshot = snapshot(pools);
+        snapshot.max_upload_mbit_per_s = Some(2.5);
+        let row = snapshot.job.as_mut().expect("there is work");
+        row.asked = Some(WorkBits::at_least(16));
+        row.hardness = Hardness::MaxUpload;
+        snapshot
+    }
 
     /// A miner with one backend that has found 2810 announcements in a minute, and these accounts.
     pub fn snapshot(pools: Vec<Account>) -> Snapshot {

@@ -810,8 +810,8 @@ impl Delivery {
         }
     }
 
-    /// The handler, by its place on the list, that a post is to be made to next, and whose turn that is: the smaller one
-    /// has waited longer. `None`: nothing can be posted now.
+    /// The handler, by its place on the list, that a post is to be made to next, and whose turn that is: the smaller
+    /// one has waited longer. `None`: nothing can be posted now.
     pub fn next_turn(&self, cx: &Context) -> Option<((u64, u64), usize)> {
         if self.finished {
             return None;

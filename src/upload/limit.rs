@@ -17,7 +17,8 @@ const PAYLOAD: u64 = 1448;
 /// smooth, takes turns between handlers, and is far from running into a time-out.
 const TURN: Duration = Duration::from_millis(500);
 
-/// How old a batch may get under a limit: what is in batches that are being filled is still to be sent when mining stops.
+/// How old a batch may get under a limit: what is in batches that are being filled is still to be sent when mining
+/// stops.
 const BATCH_AGE: Duration = Duration::from_secs(4);
 
 /// The most that may be sent, of all posts to all pools together: bytes on the wire, heads and packets' heads included.
@@ -69,8 +70,8 @@ pub fn wire_bytes(announcements: usize) -> u64 {
     ((announcements * Announcement::LEN) as u64 + HEAD) * PACKET / PAYLOAD
 }
 
-/// A token bucket that holds one post: it is empty until the line has had the time for the post before. The body of each
-/// post is spread over its own time, so that one follows the other without gaps and without bursts.
+/// A token bucket that holds one post: it is empty until the line has had the time for the post before. The body of
+/// each post is spread over its own time, so that one follows the other without gaps and without bursts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bucket {
     /// Until then the line is busy with what was posted.

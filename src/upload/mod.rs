@@ -73,7 +73,8 @@ pub struct Settings {
     pub backoff_min: Duration,
     /// The longest wait after failures.
     pub backoff_max: Duration,
-    /// The most that may be sent, to all pools together. Under a limit batches are shorter and younger than they could be.
+    /// The most that may be sent, to all pools together. Under a limit batches are shorter and younger than they could
+    /// be.
     pub limit: Option<Limit>,
     /// Who is paid.
     pub pay_to: PayTo,
