@@ -5,6 +5,7 @@
 //! | module | takes | gives |
 //! |---|---|---|
 //! | [`pool`] | what masters say | a `PoolView` for each pool, and the `Job` to mine |
+//! | [`line`] | hash rate, upload limit | the easiest work bits that fit the line |
 //! | [`scheduler`] | jobs, backends' appetite | rounds |
 //! | [`backend`] | rounds | announcements |
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |
@@ -17,7 +18,7 @@
 //! | [`mod@bench`] | backends | their rates; no network |
 //! | [`difficulty`] | rates and lines | the difficulty that pays best |
 //!
-//! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `scheduler` and
+//! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `line`, `scheduler` and
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]; [`cli`] is what the user types, [`config`] what else settings come from. `local_pool` knows nothing of the miner, only [`protocol`].
 
@@ -30,6 +31,7 @@ pub mod difficulty;
 pub mod display;
 mod http;
 mod http_server;
+pub mod line;
 pub mod local_pool;
 pub mod miner;
 mod plain;

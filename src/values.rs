@@ -136,6 +136,28 @@ impl PoolView {
     }
 }
 
+/// Why announcements are as hard as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hardness {
+    /// The leading pool asks for it, or for something hardly easier (see [`WorkBitsRule`](crate::pool::WorkBitsRule)).
+    #[default]
+    Pool,
+    /// The user wants none that are easier.
+    MinDifficulty,
+    /// The upload limit does not let as many through as easier ones would be.
+    MaxUpload,
+}
+
+impl fmt::Display for Hardness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pool => "pool",
+            Self::MinDifficulty => "min-difficulty",
+            Self::MaxUpload => "max-upload",
+        })
+    }
+}
+
 /// Why mining is paused. It goes on when no reason is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PauseReason {

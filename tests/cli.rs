@@ -109,6 +109,36 @@ fn without_a_pool_it_mines_against_its_own_and_the_totals_add_up() {
 }
 
 #[test]
+fn under_a_limit_status_lines_say_what_is_mined_instead_of_what_the_pool_asks_for() {
+    let arguments = ["ann", "--duration", "15s", "--json", "--interval", "1s", "--difficulty", "2"];
+    let output = pktmine(&arguments).args(["--max-upload", "1Mbit/s"]).output().expect("the command starts");
+    let log = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains(" for --max-upload: the pool asks for 2"), "{log}");
+    let totals = json_lines(&output).pop().expect("there are lines");
+    let job = &totals["job"];
+    assert_eq!((&job["difficulty_reason"], &job["pool_difficulty"]), (&"max-upload".into(), &2.0.into()));
+    assert_eq!(totals["max_upload_mbit_per_s"], 1.0);
+    let pool = &totals["pools"][0];
+    assert_eq!(pool["accepted"], pool["found"], "{pool}");
+    let sent = pool["bytes_uploaded"].as_f64().expect("a count") * 8.0;
+    assert!(sent <= 1e6 * totals["uptime"].as_f64().expect("seconds"), "{sent} bits: {totals}");
+}
+
+#[test]
+fn a_limit_that_is_none_is_refused_with_what_would_be_one() {
+    for (flag, value, part) in [
+        ("--max-upload", "50", "50Mbit/s, 50Mb/s, 800kbit or 6MB/s"),
+        ("--max-upload", "1kbit/s", "less than 16kbit/s"),
+        ("--min-difficulty", "1", "2.."),
+    ] {
+        let output = output(&["ann", flag, value]);
+        let log = stderr(&output);
+        assert!(output.status.code() == Some(2) && log.contains(part), "{log}");
+    }
+}
+
+#[test]
 fn a_pipe_gets_plain_lines_with_the_unit_that_scripts_look_for() {
     let arguments = ["ann", "--duration", "10s", "--interval", "1s", "--difficulty", "2"];
     let output = output(&arguments);

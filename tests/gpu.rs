@@ -129,6 +129,6 @@ fn too_many_rounds_for_a_device_are_told_with_what_it_takes() {
     }
     let output = output(&["ann", "--backend", "gpu", "--device", "0", "--gpu-rounds", "4000000000"]);
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert_eq!(output.status.code(), Some(2), "{log}");
     assert!(log.contains("rounds at once at most, not 4000000000: ask for fewer with --gpu-rounds"), "{log}");
 }

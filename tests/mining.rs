@@ -17,8 +17,8 @@ use pktmine::{
     pool,
     report::{Phase, Snapshot, Watch},
     scheduler::CancelPolicy,
-    upload::{self, Account, Cause, Fate, Ledger, Refusal},
-    values::PauseReason,
+    upload::{self, Account, Cause, Fate, Ledger, Limit, Refusal},
+    values::{Hardness, PauseReason},
 };
 use url::Url;
 
@@ -420,4 +420,67 @@ fn snapshots_add_up_at_every_moment_and_tell_of_backends_pools_and_the_job() {
     drop(last);
     miner.stopper.stop();
     miner.thread.join().expect("the miner does not panic");
+}
+
+#[test]
+fn under_an_upload_limit_what_is_found_fits_it_is_accepted_and_pays_as_much() {
+    let first = start_pool(local_pool::Settings { handlers: 3, ..easy() });
+    let second = start_pool(easy());
+    let limit = Limit::new(2e6);
+    let mut settings = hurried(vec![first.url(), second.url()]);
+    settings.upload.limit = Some(limit);
+    let miner = mine(settings);
+    let why = |snapshot: &Snapshot| snapshot.job.as_ref().map(|row| row.hardness);
+    wait_until(&miner.watch, "harder", |snapshot| why(snapshot) == Some(Hardness::MaxUpload));
+    // Announcements that the pools took, at moments that are some time apart.
+    let mut taken: Vec<(Instant, u64)> = Vec::new();
+    let end = Instant::now() + Duration::from_secs(15);
+    while Instant::now() < end {
+        taken.push((Instant::now(), first.stats().total.accepted + second.stats().total.accepted));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let snapshot = miner.watch.latest().expect("it mines");
+    let ledger = miner.finish();
+    assert_nothing_lost(&ledger.pools[0], &first);
+    assert_nothing_lost(&ledger.pools[1], &second);
+    // What was sent in a second or more is no more than the limit lets through, but for a post that ends in it.
+    for (at, (begin, before)) in taken.iter().enumerate() {
+        let later = taken[at..].iter().filter(|(end, _)| *end >= *begin + Duration::from_secs(1));
+        for (end, after) in later {
+            let most = limit.announcements_per_s() * ((*end - *begin).as_secs_f64() + 0.7);
+            assert!((after - before) as f64 <= most, "{} in {:?}", after - before, *end - *begin);
+        }
+    }
+    assert!(taken[taken.len() - 1].1 > 300, "{:?}", taken[taken.len() - 1]);
+    // Each hash is worth one, whatever the difficulty.
+    let (hashes, work) = (snapshot.counters().hashes as f64, snapshot.work);
+    assert!((0.8..1.2).contains(&(work / hashes)), "{hashes} hashes made {work}");
+    assert!(first.stats().total.work >= 0.99 * work, "{work} was found, {:?}", first.stats().total);
+}
+
+#[test]
+fn a_least_difficulty_and_a_limit_come_and_go_while_mining() {
+    let pool = start_pool(easy());
+    let miner = mine(hurried(vec![pool.url()]));
+    wait_for(&pool, 100);
+    let mined = |snapshot: &Snapshot| {
+        snapshot.job.as_ref().map(|row| (row.job.work_bits.difficulty_f64() as u64, row.hardness))
+    };
+    let mut settings = hurried(Vec::new());
+    settings.pool.easiest = Some(WorkBits::at_least(64));
+    miner.changer.change(settings.clone());
+    wait_until(&miner.watch, "as the user wants it", |snapshot| {
+        mined(snapshot) == Some((64, Hardness::MinDifficulty))
+    });
+    wait_for(&pool, 20);
+    settings.upload.limit = Some(Limit::new(64e3));
+    miner.changer.change(settings);
+    let limited = wait_until(&miner.watch, "as the line takes it", |snapshot| {
+        mined(snapshot).is_some_and(|(difficulty, why)| difficulty > 64 && why == Hardness::MaxUpload)
+    });
+    assert_eq!(limited.max_upload_mbit_per_s, Some(0.064));
+    miner.changer.change(hurried(Vec::new()));
+    wait_until(&miner.watch, "as the pool wants it", |snapshot| mined(snapshot) == Some((2, Hardness::Pool)));
+    wait_for(&pool, 100);
+    assert_nothing_lost(&miner.finish().pools[0], &pool);
 }

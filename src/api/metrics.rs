@@ -6,11 +6,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use kernels::WorkBits;
+
 use super::machine::Usage;
 use crate::{
     report::{Phase, Snapshot},
     upload::{Account, HandlerRow},
-    values::PauseReason,
+    values::{Hardness, PauseReason},
 };
 
 /// The version of the format that this is.
@@ -129,11 +131,28 @@ fn miner(snapshot: &Snapshot, usage: &Usage) -> Vec<Family> {
 fn job(snapshot: &Snapshot) -> Vec<Family> {
     let job = snapshot.job.as_ref();
     let one = |value: Option<f64>| value.map(|value| (Labels::new(), value)).into_iter().collect();
+    let reasons = [Hardness::Pool, Hardness::MinDifficulty, Hardness::MaxUpload];
     vec![
         gauge(
             "pktmine_job_difficulty",
             "Difficulty that announcements are mined with: hashes for one, on average.",
             one(job.map(|row| row.job.work_bits.difficulty_f64())),
+        ),
+        gauge(
+            "pktmine_job_pool_difficulty",
+            "Difficulty that the leading pool asks for.",
+            one(job.and_then(|row| row.asked).map(WorkBits::difficulty_f64)),
+        ),
+        gauge(
+            "pktmine_job_difficulty_reason",
+            "1 for why the difficulty is what it is: pool, min-difficulty, max-upload.",
+            job.map(|row| reasons.map(|why| (vec![("reason", why.to_string())], flag(why == row.hardness))))
+                .map_or_else(Vec::new, Vec::from),
+        ),
+        gauge(
+            "pktmine_upload_limit_bytes_per_second",
+            "The most that is uploaded, packets' heads included; missing without a limit.",
+            one(snapshot.max_upload_mbit_per_s.map(|mbit| mbit * 1e6 / 8.0)),
         ),
         gauge(
             "pktmine_job_parent_height",
@@ -387,7 +406,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        report::snapshot::tests::snapshot,
+        report::snapshot::tests::limited,
         upload::{Cause, Fate},
     };
 
@@ -409,7 +428,7 @@ mod tests {
             handlers: vec![handler("http://ann.example/submit"), handler("http://ann.example/submit")],
             ..Account::default()
         };
-        snapshot(vec![account.clone(), account])
+        limited(vec![account.clone(), account])
     }
 
     /// Reads the text as strictly as its format is described.
@@ -491,6 +510,10 @@ mod tests {
         assert_eq!(value("pktmine_start_timestamp_seconds", ""), 1_800_000_000.0 - 65.0);
         assert_eq!(value("pktmine_job_start_timestamp_seconds", ""), 1_800_000_000.0 - 42.0);
         assert_eq!(value("pktmine_cpu_seconds_total", ""), 0.5);
+        assert_eq!(value("pktmine_job_pool_difficulty", ""), 16.0);
+        assert_eq!(value("pktmine_job_difficulty_reason", "{reason=\"max-upload\"}"), 1.0);
+        assert_eq!(value("pktmine_job_difficulty_reason", "{reason=\"pool\"}"), 0.0);
+        assert_eq!(value("pktmine_upload_limit_bytes_per_second", ""), 312_500.0);
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub fn summary(snapshot: &Snapshot, machine: &Machine, usage: &Usage, restricted
             "hashes_total": work,
             "error_log": pool.complaint.into_iter().collect::<Vec<_>>(),
         },
+        "limits": {
+            "max_upload_mbit_per_s": snapshot.max_upload_mbit_per_s,
+            "difficulty_reason": snapshot.job.as_ref().map(|row| row.hardness.to_string()),
+            "pool_difficulty": snapshot.job.as_ref().and_then(|row| row.asked).map(|bits| whole(bits.difficulty_f64())),
+        },
         "version": snapshot.version,
         "kind": "miner",
         "ua": format!("pktmine/{} ({} {})", snapshot.version, std::env::consts::OS, std::env::consts::ARCH),
@@ -274,7 +279,10 @@ fn id(host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::Card, report::snapshot::tests::snapshot};
+    use crate::{
+        api::Card,
+        report::snapshot::tests::{limited, snapshot},
+    };
 
     #[test]
     fn graphics_processors_are_one_backend_with_their_places_and_health() {
@@ -306,5 +314,14 @@ mod tests {
             (&summary["results"]["diff_current"], &summary["connection"]["pool"]),
             (&0.into(), &"".into())
         );
+        assert_eq!(summary["limits"]["pool_difficulty"], Value::Null);
+    }
+
+    #[test]
+    fn the_summary_says_which_difficulty_is_mined_and_why() {
+        let summary = summary(&limited(Vec::new()), &Machine::default(), &Usage::default(), true);
+        let limits =
+            json!({ "max_upload_mbit_per_s": 2.5, "difficulty_reason": "max-upload", "pool_difficulty": 16 });
+        assert_eq!((&summary["results"]["diff_current"], &summary["limits"]), (&128.into(), &limits));
     }
 }

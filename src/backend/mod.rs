@@ -212,6 +212,15 @@ pub enum StartError {
     Gpu(#[from] gpu::StartError),
 }
 
+/// How many threads the processors mine with beside so many GPUs, if the user asks for `asked`; `None`: all.
+pub fn threads_beside(gpus: usize, asked: Option<NonZero<usize>>) -> Option<NonZero<usize>> {
+    if asked.is_some() || gpus == 0 {
+        return asked;
+    }
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    NonZero::new(processors.saturating_sub(gpus).max(1))
+}
+
 /// Starts backends and has them prove themselves. Each has its index in the list as its number.
 ///
 /// Beside GPUs the processors mine with a thread less for each of them: what drives a GPU must not wait, and a batch
@@ -240,13 +249,23 @@ pub fn start(
         }
     }
     if which != Which::Gpu {
-        let mut cpu = cpu;
-        if cpu.threads.is_none() && !backends.is_empty() {
-            let processors = thread::available_parallelism().map_or(1, NonZero::get);
-            cpu.threads = NonZero::new(processors.saturating_sub(backends.len()).max(1));
-        }
+        let cpu = cpu::Settings { threads: threads_beside(backends.len(), cpu.threads), ..cpu };
         let id = BackendId(backends.len());
         backends.push(Box::new(cpu::CpuBackend::start(id, cpu, sink.clone())?));
     }
     Ok(backends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processors_leave_a_thread_to_each_gpu_unless_told_otherwise() {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        assert_eq!(threads_beside(0, None), None);
+        assert_eq!(threads_beside(1, None).map(NonZero::get), Some((processors - 1).max(1)));
+        assert_eq!(threads_beside(processors + 5, None).map(NonZero::get), Some(1));
+        assert_eq!(threads_beside(3, NonZero::new(7)), NonZero::new(7));
+    }
 }

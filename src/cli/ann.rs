@@ -7,7 +7,9 @@ use clap::{Args, FromArgMatches, ValueEnum};
 use kernels::WorkBits;
 use url::Url;
 
-use super::{Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url};
+use super::{
+    Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url, units::parse_upload_limit,
+};
 use crate::{
     backend::{self, cpu, gpu},
     config::{self, Layers, Resolved},
@@ -18,7 +20,8 @@ use crate::{
     protocol::{PayTo, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
-    sharing, shutdown, upload,
+    sharing, shutdown,
+    upload::{self, Limit},
 };
 
 /// Who is paid when the pool is our own and pays nobody.
@@ -89,6 +92,15 @@ pub struct Arguments {
     /// Threads that share a round and its table [default: those that share a last-level cache]
     #[arg(long, value_name = "N")]
     team: Option<NonZero<usize>>,
+
+    /// The most that is uploaded, such as 50Mbit/s or 6MB/s: where more would be found than that takes, fewer and
+    /// harder announcements are mined, for which pools pay as much [default: what the line takes]
+    #[arg(long, value_name = "RATE", value_parser = parse_upload_limit)]
+    max_upload: Option<Limit>,
+
+    /// Mine no easier announcements than of this difficulty, whatever the pool asks for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1 << 40))]
+    min_difficulty: Option<u64>,
 
     /// Stop after this time
     #[arg(long, value_name = "TIME", value_parser = parse_period)]
@@ -179,7 +191,7 @@ enum Cancel {
 /// needs a restart.
 ///
 /// [`Changer::change`]: miner::Changer::change
-pub(super) const LIVE: [&str; 9] = [
+pub(super) const LIVE: [&str; 11] = [
     "pools",
     "paymentaddr",
     "threads",
@@ -188,6 +200,8 @@ pub(super) const LIVE: [&str; 9] = [
     "mineold",
     "cancel",
     "exact-target",
+    "max-upload",
+    "min-difficulty",
     "interval",
 ];
 
@@ -253,6 +267,9 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     let mut miner = Miner::new(settings).map_err(|error| match error {
         MinerError::Backend(backend::StartError::Gpu(gpu::StartError::Unknown(error))) => {
             UsageError(format!("--device: {error}")).into()
+        }
+        MinerError::Backend(backend::StartError::Gpu(error @ gpu::StartError::Rounds { .. })) => {
+            UsageError(error.to_string()).into()
         }
         error => anyhow::Error::from(error),
     })?;
@@ -320,12 +337,14 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
         pool: pool::Settings {
             mine_old: arguments.mineold,
             exact_target: arguments.exact_target,
+            easiest: arguments.min_difficulty.map(WorkBits::at_least),
             ..pool::Settings::default()
         },
         fetch_timeout: miner::FETCH_TIMEOUT,
         upload: upload::Settings {
             uploaders: arguments.uploaders.map_or(upload_defaults.uploaders, NonZero::get),
             timeout: arguments.uploadtimeout.unwrap_or(upload_defaults.timeout),
+            limit: arguments.max_upload,
             ..upload_defaults
         },
         cancel: match arguments.cancel {

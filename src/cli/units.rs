@@ -1,5 +1,7 @@
 //! Rates and bandwidths as people type them.
 
+use crate::upload::Limit;
+
 /// Reads a rate in e/s: `700Ke/s`, `1.2M`, `36000`.
 ///
 /// # Errors
@@ -10,27 +12,51 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
     scaled(number).ok_or_else(|| format!("{text:?} is no rate (try 700Ke/s)"))
 }
 
-/// Reads a bandwidth in bits a second: `50Mbit/s`, `50Mb/s`, `6.25MB/s`.
+/// How bandwidths are written, for those who write them otherwise.
+const BANDWIDTHS: &str = "bits or bytes a second with their unit, such as 50Mbit/s, 50Mb/s, 800kbit or 6MB/s";
+
+/// Reads a bandwidth in bits a second: `50Mbit/s`, `50Mb/s`, `800kbit`, `6.25MB/s`, `6MiB/s`.
 ///
 /// # Errors
 /// What is wrong with it, and how to write it.
 pub fn parse_bandwidth(text: &str) -> Result<f64, String> {
-    let units = [("bit/s", 1.0), ("b/s", 1.0), ("bps", 1.0), ("bit", 1.0), ("B/s", 8.0)];
-    let found = units.iter().find_map(|(unit, factor)| Some((text.trim().strip_suffix(unit)?, factor)));
+    let rate = text.trim();
+    let rate = ["/s", "/sec", "ps"].iter().find_map(|end| rate.strip_suffix(end)).unwrap_or(rate);
+    // The longer ones first: "b" ends none of the others.
+    let units = [("bits", 1.0), ("bit", 1.0), ("b", 1.0), ("bytes", 8.0), ("byte", 8.0), ("B", 8.0)];
+    let found = units.iter().find_map(|(unit, factor)| Some((rate.strip_suffix(unit)?, factor)));
     let bits = found.and_then(|(number, factor)| Some(scaled(number)? * factor));
-    bits.ok_or_else(|| format!("{text:?} is no bandwidth (try 50Mbit/s)"))
+    bits.ok_or_else(|| format!("{text:?} is no bandwidth: write {BANDWIDTHS}"))
 }
 
-/// Reads a number above 0 with k, M or G behind it.
+/// Reads an upload limit: a bandwidth that lets at least an announcement through each second.
+///
+/// # Errors
+/// What is wrong with it, and how to write it.
+pub fn parse_upload_limit(text: &str) -> Result<Limit, String> {
+    let bits = parse_bandwidth(text)?;
+    if bits < Limit::LEAST {
+        return Err(format!(
+            "{text:?} is less than {:.0}kbit/s, which one announcement a second takes",
+            Limit::LEAST / 1e3
+        ));
+    }
+    Ok(Limit::new(bits))
+}
+
+/// Reads a number above 0 with k, M or G behind it, or with Ki, Mi or Gi.
 fn scaled(text: &str) -> Option<f64> {
     let text = text.trim();
-    let (number, factor) = match text.chars().last()? {
-        'k' | 'K' => (&text[..text.len() - 1], 1e3),
-        'M' => (&text[..text.len() - 1], 1e6),
-        'G' => (&text[..text.len() - 1], 1e9),
-        _ => (text, 1.0),
+    let (text, thousand) = text.strip_suffix('i').map_or((text, 1000.0), |text| (text, 1024.0));
+    let power = match text.chars().last()? {
+        'k' | 'K' => 1,
+        'm' | 'M' => 2,
+        'g' | 'G' => 3,
+        _ if thousand == 1024.0 => return None,
+        _ => 0,
     };
-    let number = number.trim().parse::<f64>().ok()? * factor;
+    let number = if power > 0 { &text[..text.len() - 1] } else { text };
+    let number = number.trim().parse::<f64>().ok()? * f64::powi(thousand, power);
     (number.is_finite() && number > 0.0).then_some(number)
 }
 
@@ -43,8 +69,33 @@ mod tests {
         let rates =
             ["700Ke/s", "700 ke/s", "0.7M", "700000", " 700K "].map(|text| parse_rate(text).map(f64::round));
         assert!(rates.iter().all(|rate| *rate == Ok(700_000.0)), "{rates:?}");
-        let bits = ["50Mbit/s", "50 Mb/s", "50Mbps", "50Mbit", "6.25MB/s"].map(parse_bandwidth);
-        assert!(bits.iter().all(|bits| *bits == Ok(50e6)), "{bits:?}");
+        let bits = [
+            "50Mbit/s",
+            "50 Mb/s",
+            "50Mbps",
+            "50Mbit",
+            "50mbit/s",
+            "50000 kbit/s",
+            "0.05Gb/s",
+            "6.25MB/s",
+            "6.25MBps",
+            "6250kB/s",
+            "6250 KB/s",
+            "50000000bit/s",
+            "50Mbits/sec",
+        ];
+        for text in bits {
+            assert_eq!(parse_bandwidth(text).map(f64::round), Ok(50e6), "{text}");
+        }
+        assert_eq!(parse_bandwidth("1MiB/s"), Ok(8.0 * 1024.0 * 1024.0));
+        assert_eq!(parse_bandwidth("800kbit"), Ok(800e3));
+    }
+
+    #[test]
+    fn a_limit_lets_an_announcement_a_second_through() {
+        assert!(parse_upload_limit("15kbit/s").is_err_and(|error| error.contains("16kbit/s")));
+        assert_eq!(parse_upload_limit("16kbit/s"), Ok(Limit::new(16e3)));
+        assert_eq!(parse_upload_limit("6MB/s").map(Limit::mbit_per_s), Ok(48.0));
     }
 
     #[test]
@@ -52,7 +103,9 @@ mod tests {
         for text in ["", "fast", "0", "-3K", "NaN", "inf", "1e999", "K", "3X", "é"] {
             assert!(parse_rate(text).is_err_and(|error| error.contains("700Ke/s")), "{text}");
         }
-        for text in ["50", "50M", "50Mbit/h", "", "Mbit/s", "0Mbit/s"] {
+        for text in
+            ["50", "50M", "50Mbit/h", "", "Mbit/s", "0Mbit/s", "-1Mb/s", "3iB/s", "5 parsec/s", "fast"]
+        {
             assert!(parse_bandwidth(text).is_err_and(|error| error.contains("50Mbit/s")), "{text}");
         }
     }

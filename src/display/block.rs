@@ -6,8 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::line::{Line, cut};
 use crate::{
-    protocol::difficulty_shown,
-    report::{Phase, RateRow, Snapshot, scaled, short},
+    report::{Phase, RateRow, Snapshot, scaled, short, three_digits},
     upload::{Account, HandlerRow},
 };
 
@@ -59,7 +58,11 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         Phase::Draining => (ATTENTION, "stopping: handing in what was found".to_owned()),
         Phase::Done => (DIM, "done".to_owned()),
     };
-    let upload = format!("{:.2} Mb/s up", snapshot.rates.windows[0].upload_mbit_per_s);
+    let upload = format!("{:.2}", snapshot.rates.windows[0].upload_mbit_per_s);
+    let upload = match snapshot.max_upload_mbit_per_s {
+        Some(limit) => format!("{upload} of {} Mb/s up", three_digits(limit)),
+        None => format!("{upload} Mb/s up"),
+    };
     let first = Line::default()
         .styled(DIM, "── ")
         .styled(style, state)
@@ -69,12 +72,14 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let job = match &snapshot.job {
         Some(row) => {
             let age = clock(snapshot.now.saturating_sub(row.block_since));
-            let difficulty = format!("{:.0}", difficulty_shown(row.job.work_bits));
+            let (difficulty, why) = row.difficulty();
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
             let line = Line::default()
                 .text("block ")
                 .styled(STRONG, row.job.parent_height.to_string())
                 .text("  difficulty ")
-                .styled(STRONG, difficulty)
+                .styled(STRONG, format!("{difficulty:.0}"))
+                .styled(ATTENTION, why)
                 .text(format!("  age {age}"));
             let hash = format!("  {:.16}…", row.job.parent_hash.to_string());
             if line.width() + hash.chars().count() <= width { line.styled(DIM, hash) } else { line }
@@ -358,7 +363,10 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
-    use crate::{report::snapshot::tests::snapshot, values::PauseReason};
+    use crate::{
+        report::snapshot::tests::{limited, snapshot},
+        values::PauseReason,
+    };
 
     fn handler(url: &str) -> HandlerRow {
         HandlerRow {
@@ -455,6 +463,14 @@ keys: h rates  s results  c connections  r resume  q quit";
     }
 
     #[test]
+    fn a_block_says_which_difficulty_is_mined_and_why_if_it_is_not_the_pools() {
+        let expected = "\
+── mining · 1:05 up · 2.31 of 2.50 Mb/s up ────────────────────────────────────
+block 1234567  difficulty 128 (--max-upload, pool 16)  age 42 s";
+        assert_eq!(block(&limited(vec![]), plain(80, 24))[..2].join("\n"), expected);
+    }
+
+    #[test]
     fn no_terminal_is_too_small_and_no_line_too_wide() {
         let mut crowd = two_pools();
         for number in 0..40 {
@@ -465,7 +481,7 @@ keys: h rates  s results  c connections  r resume  q quit";
             crowd.backends.push(crowd.backends[0].clone());
         }
         crowd.pools[0].complaint = Some("\x1b[31mit does not answer 東京".repeat(10));
-        for snapshot in [two_pools(), crowd, snapshot(vec![])] {
+        for snapshot in [two_pools(), crowd, snapshot(vec![]), limited(vec![])] {
             for columns in (0..130).step_by(3) {
                 for (rows, color) in
                     [(1, false), (5, true), (10, false), (24, true), (60, false), (500, false)]

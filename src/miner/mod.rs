@@ -10,6 +10,7 @@ mod workers;
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,7 +20,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use kernels::{Invalid, Validator};
+use kernels::{Invalid, Validator, WorkBits};
 use url::Url;
 
 pub use self::control::Control;
@@ -27,6 +28,7 @@ use self::workers::Workers;
 use crate::{
     backend::{self, Backend, BackendEvent, BackendInfo, Counters, Sink, cpu, gpu},
     display::Display,
+    line::{self, Fitter, OverflowWatch},
     pool::{self, Fetcher, Pools},
     protocol::difficulty_shown,
     report::{
@@ -34,8 +36,8 @@ use crate::{
         RateRow, Reporter, Snapshot, Watch,
     },
     scheduler::{self, CancelPolicy, Scheduler},
-    upload::{self, Ledger, Uploader},
-    values::{BackendId, Job, Moment, Notice, PauseReason, PoolId},
+    upload::{self, Ledger, Limit, Uploader},
+    values::{BackendId, Hardness, Job, Moment, Notice, PauseReason, PoolId},
 };
 
 /// How long uploads may go on after mining has stopped, unless tests say otherwise.
@@ -150,8 +152,9 @@ pub struct Changer(Sender<Message>);
 
 impl Changer {
     /// From now on these settings hold, as far as they can change while mining: the pools (none: those that there
-    /// are stay), how they are asked, who is paid, how announcements are handed in, what becomes of work on a block
-    /// when there is a new one, the threads of the CPU backend and the time between two status lines.
+    /// are stay), how they are asked, who is paid, how announcements are handed in and how fast, how hard they are
+    /// at least, what becomes of work on a block when there is a new one, the threads of the CPU backend and the time
+    /// between two status lines.
     pub fn change(&self, settings: Settings) {
         // A miner that has ended already needs no telling.
         let _ = self.0.send(Message::Change(Box::new(settings)));
@@ -236,6 +239,10 @@ struct Loop {
     settings: Settings,
     pools: Pools,
     leader: PoolId,
+    fitter: Fitter,
+    /// What it said last.
+    fits: Option<WorkBits>,
+    overflow_watch: OverflowWatch,
     scheduler: Scheduler,
     uploader: Uploader,
     backends: Vec<Slot>,
@@ -329,10 +336,14 @@ impl Loop {
         };
         let names: Vec<_> = settings.pools.iter().map(Url::to_string).collect();
         let pools = Pools::new(settings.pools.clone(), settings.pool.clone());
+        let fitter = Fitter::new(capacity(&settings), assumed_rate(&settings, &infos));
         Self {
             started: Instant::now(),
             leader: pools.leader(),
             pools,
+            fitter,
+            fits: None,
+            overflow_watch: OverflowWatch::default(),
             scheduler: Scheduler::new(&infos, settings.cancel, fastrand::u32(..)),
             uploader: Uploader::new(&names, backends.len(), settings.upload.clone()),
             reporter: Reporter::new(settings.format, backends.len(), names.len(), Moment::ZERO),
@@ -440,21 +451,25 @@ impl Loop {
         self.settings.cancel = keep.cancel;
         self.settings.upload = upload.clone();
         self.settings.pool = keep.pool.clone();
+        self.fitter.set_capacity(capacity(&self.settings));
         self.schedule(scheduler::Event::Policy(keep.cancel));
         let listed = self.pools.list(pools, keep.pool, self.now());
         self.shell.fetcher = Arc::new(self.shell.fetcher.with_pools(self.pools.len()));
         self.settings.pools = listed.iter().map(|(_, url)| url.clone()).collect();
         let listed = listed.into_iter().map(|(pool, url)| (pool, url.to_string())).collect();
         self.upload(upload::Event::Change { pools: listed, settings: upload });
+        self.fit_line();
         self.pools(pool::Event::Tick);
     }
 
     /// Has every backend that has threads mine with as many as the settings say.
     fn resize(&mut self) {
+        let gpus = self.backends.iter().filter(|slot| is_gpu(&slot.name)).count();
+        let threads = backend::threads_beside(gpus, self.settings.cpu.threads);
         let mut resized = Vec::new();
         for (index, slot) in self.backends.iter_mut().enumerate() {
             let Some(backend) = &mut slot.backend else { continue };
-            match backend.set_threads(self.settings.cpu.threads) {
+            match backend.set_threads(threads) {
                 None => {}
                 Some(Ok(())) => {
                     let info = backend.info();
@@ -616,7 +631,11 @@ impl Loop {
                 Stage::Done => Phase::Done,
             },
             pauses: self.pauses.iter().copied().collect(),
-            job: self.job.clone(),
+            job: self.job.clone().map(|row| {
+                let (asked, hardness) = self.pools.hardness();
+                JobRow { asked, hardness, ..row }
+            }),
+            max_upload_mbit_per_s: self.settings.upload.limit.map(Limit::mbit_per_s),
             mined: self.mined.read(now),
             work: 0.0,
             rates: RateRow::default(),
@@ -653,6 +672,39 @@ impl Loop {
         }
         self.watch.publish(snapshot);
         self.watch_output();
+        self.fit_line();
+    }
+
+    /// Has announcements mined that are as hard as they must be for the line, and looks whether it is too slow.
+    fn fit_line(&mut self) {
+        let (now, ledger) = (self.now(), self.uploader.snapshot());
+        let counters = self.backends.iter().map(|slot| match &slot.backend {
+            Some(backend) => backend.counters().hashes,
+            None => slot.counters.hashes,
+        });
+        let hashes = counters.sum();
+        let handlers = || {
+            let of_listed = |(place, _): &(usize, _)| self.pools.is_listed(PoolId(*place));
+            let accounts = ledger.pools.iter().enumerate().filter(of_listed);
+            let handlers = accounts.flat_map(|(_, account)| &account.handlers);
+            handlers.filter(|handler| handler.trouble.is_none())
+        };
+        let observed = line::Observed {
+            hashes,
+            waiting: handlers().map(|handler| handler.queued).sum(),
+            mining: self.stage == Stage::Mining && self.pauses.is_empty() && self.job.is_some(),
+        };
+        let fits = self.fitter.observe(observed, |easiest| self.pools.takers(easiest), now);
+        let overflow = handlers().map(|handler| handler.overflow).sum();
+        let sent = ledger.pools.iter().map(|account| account.bytes_uploaded).sum();
+        let limit = self.settings.upload.limit.map(Limit::mbit_per_s);
+        if let Some(notice) = self.overflow_watch.observe(overflow, sent, limit, now) {
+            self.note(&notice);
+        }
+        if fits != self.fits && self.stage == Stage::Mining {
+            self.fits = fits;
+            self.pools(pool::Event::Fits(fits));
+        }
     }
 
     /// Writes a status line.
@@ -683,7 +735,8 @@ impl Loop {
         let now = self.now();
         let same_block = self.job.as_ref().filter(|row| row.job.parent_hash == job.parent_hash);
         let block_since = same_block.map_or(now, |row| row.block_since);
-        self.job = Some(JobRow { job: job.clone(), since: now, block_since });
+        let (asked, hardness) = self.pools.hardness();
+        self.job = Some(JobRow { job: job.clone(), since: now, block_since, asked, hardness });
         if self.pauses.is_empty() {
             self.mined.run(now);
         }
@@ -718,11 +771,12 @@ impl Loop {
                 pool::Effect::Mine(_) if self.stage != Stage::Mining => {}
                 pool::Effect::Mine(job) => {
                     tracing::info!(
-                        "mining on block {} ({:.16}…), difficulty {:.0} ({})",
+                        "mining on block {} ({:.16}…), difficulty {:.0} ({}){}",
                         job.parent_height,
                         job.parent_hash.to_string(),
                         difficulty_shown(job.work_bits),
-                        job.work_bits
+                        job.work_bits,
+                        why_harder(self.pools.hardness())
                     );
                     self.begin(&job);
                     self.schedule(scheduler::Event::Mine(job));
@@ -807,6 +861,34 @@ impl Loop {
             tracing::error!("no thread to stop backend {} in: {error}", backend.0);
         }
         self.schedule(scheduler::Event::Failed { backend });
+    }
+}
+
+/// Announcements a second that the line takes, if the user has said.
+fn capacity(settings: &Settings) -> Option<f64> {
+    settings.upload.limit.map(Limit::announcements_per_s)
+}
+
+/// The hash rate that is assumed until it is measured.
+fn assumed_rate(settings: &Settings, backends: &[BackendInfo]) -> f64 {
+    let processors = || thread::available_parallelism().map_or(1, NonZero::get);
+    let (cards, others) = backends.iter().partition::<Vec<_>, _>(|info| is_gpu(&info.name));
+    let threads =
+        if others.is_empty() { 0 } else { settings.cpu.threads.map_or_else(processors, NonZero::get) };
+    line::assumed(threads, cards.len())
+}
+
+fn is_gpu(backend: &str) -> bool {
+    backend.starts_with("gpu")
+}
+
+/// Why the job is harder than the pool asks for, for the log.
+fn why_harder((asked, hardness): (Option<WorkBits>, Hardness)) -> String {
+    match (asked, hardness) {
+        (Some(asked), Hardness::MinDifficulty | Hardness::MaxUpload) => {
+            format!(" for --{hardness}: the pool asks for {:.0}", difficulty_shown(asked))
+        }
+        _ => String::new(),
     }
 }
 

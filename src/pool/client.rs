@@ -6,7 +6,7 @@ use kernels::WorkBits;
 use url::Url;
 
 use super::{
-    Effect, Fetch, FetchError, Settings,
+    Effect, Fetch, FetchError, Settings, WorkBitsRule,
     chain::{BlockName, Chain},
     complaints::{Complaints, few},
     http::shown,
@@ -539,13 +539,24 @@ impl PoolClient {
         }
     }
 
-    fn ann_target(&self) -> Option<WorkBits> {
+    /// The work bits that it asks for.
+    pub fn ann_target(&self) -> Option<WorkBits> {
         // Checked by the parser: valid.
         self.config.as_ref().and_then(|config| WorkBits::new(config.ann_target?).ok())
     }
 
+    /// The work bits to mine with for it.
     fn work_bits(&self) -> Option<WorkBits> {
-        let (asked, rule) = (self.ann_target()?, self.settings.work_bits_rule());
+        self.choose(&self.settings.work_bits_rule())
+    }
+
+    /// Those that would be mined with if no harder ones were wanted for another reason.
+    pub fn own_work_bits(&self) -> Option<WorkBits> {
+        self.choose(&WorkBitsRule { floor: None, ..self.settings.work_bits_rule() })
+    }
+
+    fn choose(&self, rule: &WorkBitsRule) -> Option<WorkBits> {
+        let asked = self.ann_target()?;
         Some(if self.refused_targets.contains(&asked) {
             rule.choose_exactly(asked)
         } else {

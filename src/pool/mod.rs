@@ -23,7 +23,7 @@ use url::Url;
 pub use http::{FetchError, Fetcher};
 pub use work_bits::WorkBitsRule;
 
-use crate::values::{Job, Moment, Notice, PoolId, PoolView};
+use crate::values::{Hardness, Job, Moment, Notice, PoolId, PoolView};
 use client::{MINE_OLD_MAX, Outbox, PoolClient};
 
 /// What the user may change, and what tests do.
@@ -96,6 +96,8 @@ pub enum Event {
         /// Of the announcements refused.
         work_bits: WorkBits,
     },
+    /// The line takes what is found with these work bits, and with harder ones; `None`: with all.
+    Fits(Option<WorkBits>),
 }
 
 /// What the shell is to do.
@@ -137,6 +139,8 @@ pub struct Pools {
     /// The pools that are mined for, in the order in which they may lead.
     listed: Vec<usize>,
     settings: Settings,
+    /// The easiest work bits that fit the line, see [`Event::Fits`].
+    fits: Option<WorkBits>,
     leader: usize,
     /// The user has just said who comes first: that one need not have been up for long to lead.
     reordered: bool,
@@ -158,6 +162,7 @@ impl Pools {
             reordered: false,
             up_since: vec![None; clients.len()],
             job: None,
+            fits: None,
             out: Outbox::default(),
             clients,
             settings,
@@ -188,7 +193,7 @@ impl Pools {
                 continue;
             }
             if !old.contains(&place) {
-                let client = PoolClient::new(PoolId(place), url, self.settings.clone());
+                let client = PoolClient::new(PoolId(place), url, self.effective());
                 match known {
                     Some(place) => (self.clients[place], self.up_since[place]) = (client, None),
                     None => {
@@ -197,7 +202,8 @@ impl Pools {
                     }
                 }
             }
-            self.clients[place].set(self.settings.clone());
+            let settings = self.effective();
+            self.clients[place].set(settings);
             self.listed.push(place);
         }
         self.reordered |= self.listed.first() != old.first();
@@ -248,6 +254,11 @@ impl Pools {
                     client.refuse(work_bits, &mut self.out);
                 }
             }
+            Event::Fits(easiest) => {
+                self.fits = easiest;
+                let settings = self.effective();
+                self.clients.iter_mut().for_each(|client| client.set(settings.clone()));
+            }
         }
         self.tick(now);
         if self.choose_leader(now) {
@@ -285,9 +296,46 @@ impl Pools {
         self.clients.get(pool.0).and_then(PoolClient::last_error)
     }
 
+    /// The work bits that the leading pool asks for, and why those of the job are what they are.
+    pub fn hardness(&self) -> (Option<WorkBits>, Hardness) {
+        let Some(leader) = self.clients.get(self.leader) else { return (None, Hardness::Pool) };
+        let mined = self.job.as_ref().map(|job| job.work_bits);
+        let why = match mined {
+            None => Hardness::Pool,
+            _ if mined == leader.own_work_bits() => Hardness::Pool,
+            _ if mined == self.settings.easiest => Hardness::MinDifficulty,
+            _ if mined == self.fits => Hardness::MaxUpload,
+            // The leader has just changed.
+            _ => Hardness::Pool,
+        };
+        (leader.ann_target(), why)
+    }
+
+    /// How many pools take announcements that are as hard as `easiest` at least. The leading one always does; one that
+    /// wants nothing at some of its handlers counts in part.
+    pub fn takers(&self, easiest: WorkBits) -> f64 {
+        let own = self.clients.get(self.leader).and_then(PoolClient::own_work_bits);
+        let mined = [own, self.settings.easiest].into_iter().flatten().fold(easiest, harder);
+        let share = |place: &usize| {
+            let view = self.clients[*place].view();
+            if view.ann_target.is_some_and(|asked| !mined.is_at_least_as_hard_as(asked)) {
+                return 0.0;
+            }
+            let wanted = view.handlers.iter().filter(|url| url.host_str() != Some("invalid")).count();
+            if view.handlers.is_empty() { 1.0 } else { wanted as f64 / view.handlers.len() as f64 }
+        };
+        self.listed.iter().map(share).sum()
+    }
+
     /// What a pool said last.
     pub fn view(&self, pool: PoolId) -> Option<&PoolView> {
         self.clients.get(pool.0).map(PoolClient::view)
+    }
+
+    /// The settings with what the line adds to them.
+    fn effective(&self) -> Settings {
+        let easiest = [self.settings.easiest, self.fits].into_iter().flatten().reduce(harder);
+        Settings { easiest, ..self.settings.clone() }
     }
 
     fn tick(&mut self, now: Moment) {
@@ -353,4 +401,9 @@ impl Pools {
         self.job = Some(job.clone());
         self.out.effects.push(Effect::Mine(job));
     }
+}
+
+/// Those of two work bits that need more work.
+fn harder(one: WorkBits, other: WorkBits) -> WorkBits {
+    if one.is_at_least_as_hard_as(other) { one } else { other }
 }

@@ -138,6 +138,7 @@ struct World {
     jobs: Vec<Job>,
     views: Vec<PoolView>,
     notices: Vec<Notice>,
+    fits: Option<WorkBits>,
 }
 
 impl World {
@@ -153,6 +154,7 @@ impl World {
             fetched: Vec::new(),
             jobs: Vec::new(),
             notices: Vec::new(),
+            fits: None,
         };
         world.send(Event::Tick);
         world
@@ -167,6 +169,9 @@ impl World {
     }
 
     fn send(&mut self, event: Event) {
+        if let Event::Fits(fits) = &event {
+            self.fits = *fits;
+        }
         for effect in self.pools.handle(event, self.now) {
             match effect {
                 Effect::Fetch(fetch) => self.fetch(fetch),
@@ -181,6 +186,13 @@ impl World {
                     let same = |old: &Job| Job { id: job.id, ..old.clone() } == job;
                     assert!(!self.jobs.last().is_some_and(same), "a job is given only when it changed");
                     let view = &self.views[self.pools.leader().0];
+                    for easiest in [view.ann_target, self.fits].into_iter().flatten() {
+                        assert!(
+                            job.work_bits.is_at_least_as_hard_as(easiest),
+                            "{} < {easiest}",
+                            job.work_bits
+                        );
+                    }
                     let told = view.block_at(job.parent_height).map(|block| block.hash);
                     let goes_on = self.jobs.last().is_some_and(|old| old.parent_hash == job.parent_hash);
                     assert!(
@@ -506,6 +518,60 @@ fn the_user_can_have_the_exact_target() {
     let mut world = World::new(vec![Master::new(100)], settings);
     world.run(seconds(2));
     assert_eq!(world.pools.job().unwrap().work_bits, bits(TARGET));
+}
+
+#[test]
+fn work_bits_are_as_hard_as_pool_user_and_line_want_them_and_it_is_told_who_does() {
+    let settings = Settings { easiest: Some(WorkBits::at_least(512)), ..Default::default() };
+    let mut world = World::new(vec![Master::new(100)], settings.clone());
+    world.run(seconds(2));
+    let state = |world: &World| {
+        let (asked, why) = world.pools.hardness();
+        (world.pools.job().unwrap().work_bits, asked.unwrap(), why)
+    };
+    let of = WorkBits::at_least;
+    assert_eq!(state(&world), (of(512), bits(TARGET), Hardness::MinDifficulty));
+    let jobs = world.jobs.len();
+    for (fits, mined, why) in [
+        (Some(of(128)), of(512), Hardness::MinDifficulty),
+        (Some(of(512)), of(512), Hardness::MinDifficulty),
+        (Some(of(2048)), of(2048), Hardness::MaxUpload),
+        (None, of(512), Hardness::MinDifficulty),
+        (Some(of(4096)), of(4096), Hardness::MaxUpload),
+    ] {
+        world.send(Event::Fits(fits));
+        assert_eq!(state(&world), (mined, bits(TARGET), why), "{fits:?}");
+    }
+    assert_eq!(world.jobs.len(), jobs + 3, "what changes nothing is no new job");
+    // The pool asks for more, for less, and the user for nothing.
+    for (target, mined, why) in [
+        (0x1f00_ffff, of(65536), Hardness::Pool),
+        (0x1f0f_ffff, of(4096), Hardness::Pool),
+        (TARGET, of(4096), Hardness::MaxUpload),
+    ] {
+        world.master().set("annTarget", json!(target));
+        world.run(seconds(6));
+        assert_eq!(state(&world), (mined, bits(target), why));
+    }
+    let url = world.pools.clients[0].base().clone();
+    let now = world.now;
+    world.pools.list(vec![url], Settings::default(), now);
+    world.send(Event::Tick);
+    assert_eq!(state(&world), (of(4096), bits(TARGET), Hardness::MaxUpload), "the line is what it was");
+    world.send(Event::Fits(None));
+    assert_eq!(state(&world), (bits(0x2001_ffff), bits(TARGET), Hardness::Pool));
+}
+
+#[test]
+fn a_pool_is_counted_as_a_taker_of_what_is_as_hard_as_it_asks_for() {
+    let mut hard = Master::new(100);
+    hard.set("annTarget", json!(0x1f0f_ffff));
+    let mut picky = Master::new(100);
+    picky.set("submitAnnUrls", json!(["http://a/submit", "http://invalid/"]));
+    let mut world = World::new(vec![Master::new(100), hard, picky], Settings::default());
+    world.run(seconds(10));
+    let takers = |difficulty| world.pools.takers(WorkBits::at_least(difficulty));
+    assert_eq!([2, 128, 2048, 4096].map(takers), [1.5, 1.5, 1.5, 2.5]);
 }
 
 #[test]
@@ -961,6 +1027,9 @@ fn whatever_masters_do_their_last_word_is_followed_once_they_behave() {
             if random.u8(..) < 20 {
                 let work_bits = bits(if random.bool() { TARGET } else { 0x2001_ffff });
                 world.send(Event::TargetRefused { pool: PoolId(which), work_bits });
+            }
+            if random.u8(..) < 20 {
+                world.send(Event::Fits(random.bool().then(|| WorkBits::at_least(1 << random.u32(1..20)))));
             }
             let step = random.u64(0..20_000);
             world.run(Duration::from_millis(step));

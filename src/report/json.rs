@@ -2,6 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
+use kernels::WorkBits;
 use serde_json::{Value, json};
 
 use super::{BackendRow, Phase, PoolRow, Snapshot, seconds};
@@ -30,6 +31,8 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
             "parent_height": row.job.parent_height,
             "work_bits": row.job.work_bits.to_string(),
             "difficulty": row.job.work_bits.difficulty_f64(),
+            "difficulty_reason": row.hardness.to_string(),
+            "pool_difficulty": row.asked.map(WorkBits::difficulty_f64),
             "age": seconds(snapshot.now.saturating_sub(row.since)),
         })
     });
@@ -47,6 +50,7 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
         },
         "pauses": snapshot.pauses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "job": job,
+        "max_upload_mbit_per_s": snapshot.max_upload_mbit_per_s,
         "rates": { "10s": short, "60s": middle, "15m": long, "highest_e_per_s": snapshot.rates.highest },
         "encryptions": snapshot.work,
         "backends": snapshot.backends.iter().map(backend).collect::<Vec<_>>(),

@@ -5,11 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use kernels::WorkBits;
+
 use super::Rate;
 use crate::{
     backend::Counters,
+    protocol::difficulty_shown,
     upload::Ledger,
-    values::{Job, Moment, PauseReason},
+    values::{Hardness, Job, Moment, PauseReason},
 };
 
 /// The miner's state at one moment. All of it was read at the same time, so that the ledger adds up.
@@ -27,6 +30,8 @@ pub struct Snapshot {
     pub pauses: Vec<PauseReason>,
     /// What is mined; `None` before there was work.
     pub job: Option<JobRow>,
+    /// What the user lets it upload, in 10^6 bits a second; `None`: as much as the line takes.
+    pub max_upload_mbit_per_s: Option<f64>,
     /// For how long there was something to mine so far, without pauses and the time in which the last is handed in.
     pub mined: Duration,
     /// The sum of the difficulties of all announcements found.
@@ -68,6 +73,10 @@ pub struct JobRow {
     pub since: Moment,
     /// Since when its parent block is mined on: a job with other work bits does not change that.
     pub block_since: Moment,
+    /// The work bits that the leading pool asks for.
+    pub asked: Option<WorkBits>,
+    /// Why the job's are what they are.
+    pub hardness: Hardness,
 }
 
 /// Rates over all windows.
@@ -120,6 +129,19 @@ pub struct Complaint {
     pub is_error: bool,
     /// One line.
     pub text: String,
+}
+
+impl JobRow {
+    /// The difficulty as people call it, and why it is another than the pool asks for; `None`: it is the pool's.
+    pub fn difficulty(&self) -> (f64, Option<String>) {
+        let mined = difficulty_shown(self.job.work_bits);
+        let why = match (self.hardness, self.asked) {
+            (Hardness::Pool, _) => None,
+            (hardness, None) => Some(format!("--{hardness}")),
+            (hardness, Some(asked)) => Some(format!("--{hardness}, pool {:.0}", difficulty_shown(asked))),
+        };
+        (mined, why)
+    }
 }
 
 impl Snapshot {
@@ -202,10 +224,18 @@ impl Watch {
 pub(crate) mod tests {
     use std::{thread, time::UNIX_EPOCH};
 
-    use kernels::WorkBits;
-
     use super::*;
     use crate::{protocol::BlockHash, upload::Account};
+
+    /// The same, but with a limit for the sake of which harder announcements are mined.
+    pub fn limited(pools: Vec<Account>) -> Snapshot {
+        let mut snapshot = snapshot(pools);
+        snapshot.max_upload_mbit_per_s = Some(2.5);
+        let row = snapshot.job.as_mut().expect("there is work");
+        row.asked = Some(WorkBits::at_least(16));
+        row.hardness = Hardness::MaxUpload;
+        snapshot
+    }
 
     /// A miner with one backend that has found 2810 announcements in a minute, and these accounts.
     pub fn snapshot(pools: Vec<Account>) -> Snapshot {
@@ -236,7 +266,14 @@ pub(crate) mod tests {
             time: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             phase: Phase::Mining,
             pauses: Vec::new(),
-            job: Some(JobRow { job, since: Duration::from_secs(23), block_since: Duration::from_secs(23) }),
+            job: Some(JobRow {
+                asked: Some(job.work_bits),
+                job,
+                since: Duration::from_secs(23),
+                block_since: Duration::from_secs(23),
+                hardness: Hardness::Pool,
+            }),
+            max_upload_mbit_per_s: None,
             mined: Duration::from_secs(60),
             work: 2810.0 * 128.0,
             rates,

@@ -15,7 +15,8 @@ const RATE: Style = Style::new().bold();
 pub const LEGEND: &str = "columns: e/s and announcements/s over 10 s/60 s/15 min, upload, announcements \
                           accepted/duplicate/rejected/stale/overflow/unknown";
 
-/// One line, 80 columns wide while the counts are small.
+/// One line, 80 columns wide while the counts are small; some more where harder announcements are mined than the pool
+/// asks for.
 pub fn status(snapshot: &Snapshot) -> String {
     let mut out = String::new();
     write_status(&mut out, snapshot).expect("a string takes everything");
@@ -31,10 +32,15 @@ fn write_status(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         "{RATE}{encryptions}{RATE:#}  {announcements} ann/s  {:.2} Mb/s",
         rates[0].upload_mbit_per_s
     )?;
+    let harder = snapshot.job.as_ref().and_then(|row| match row.difficulty() {
+        (difficulty, Some(why)) => Some(format!("  difficulty {difficulty:.0} ({why})")),
+        _ => None,
+    });
+    let harder = harder.unwrap_or_default();
     match snapshot.ledger.pools.as_slice() {
-        [pool] => writeln!(out, "  {}", Counts(pool))?,
+        [pool] => writeln!(out, "  {}{harder}", Counts(pool))?,
         pools => {
-            writeln!(out)?;
+            writeln!(out, "{harder}")?;
             for pool in pools {
                 writeln!(out, "  {}  {}", pool.pool, Counts(pool))?;
             }
@@ -186,7 +192,7 @@ pub fn three_digits(number: f64) -> String {
 mod tests {
     use super::*;
     use crate::{
-        report::snapshot::tests::snapshot,
+        report::snapshot::tests::{limited, snapshot},
         upload::{Cause, Fate},
     };
 
@@ -200,6 +206,14 @@ mod tests {
         let line = plain(&super::status(&snapshot(vec![account.clone()])));
         assert_eq!(line, "36.1/35.9/350 Ke/s  282/280/2734 ann/s  2.31 Mb/s  2810/0/0/0/0/0 good 100.0%\n");
         assert!(line.len() <= 80);
+    }
+
+    #[test]
+    fn a_difficulty_that_is_not_the_pools_is_told_with_its_reason() {
+        let line = plain(&super::status(&limited(vec![Account::default()])));
+        assert!(line.ends_with(" good -  difficulty 128 (--max-upload, pool 16)\n"), "{line}");
+        let lines = plain(&super::status(&limited(vec![Account::default(); 2])));
+        assert!(lines.lines().next().is_some_and(|line| line.ends_with("pool 16)")), "{lines}");
     }
 
     #[test]

@@ -105,6 +105,13 @@ impl Parcel {
             .collect()
     }
 
+    /// Keeps the first `len` announcements and gives the others; there must be more than that.
+    pub fn cut(&mut self, len: usize) -> Self {
+        let rest = Arc::make_mut(&mut self.batch).announcements.split_off(len);
+        let batch = Batch { job: self.batch.job.clone(), announcements: rest };
+        Self { batch: Arc::new(batch), ..self.clone() }
+    }
+
     /// Cuts it in two; there must be at least two announcements.
     pub fn halves(self) -> [Self; 2] {
         let (first, second) = self.batch.announcements.split_at(self.len() / 2);

@@ -18,6 +18,7 @@ use super::{
     handler::Handler,
     judge::{Judgement, judge},
     ledger::{Account, Cause, Fate},
+    limit::{Bucket, Limit},
     queue::Queue,
 };
 use crate::values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView};
@@ -70,6 +71,8 @@ pub(super) struct Delivery {
     told: BTreeSet<Cause>,
     /// Since when the pool is no longer mined for.
     left: Option<Left>,
+    /// The number of the last post to it.
+    last_turn: u64,
     draining: bool,
     finished: bool,
 }
@@ -123,6 +126,7 @@ impl Delivery {
             account: Account { pool: name.into(), ..Account::default() },
             told: BTreeSet::new(),
             left: None,
+            last_turn: 0,
             draining: false,
             finished: false,
         }
@@ -776,7 +780,7 @@ impl Delivery {
         }
     }
 
-    /// Closes, checks and posts what it is time for.
+    /// Closes and checks what it is time for.
     pub fn advance(&mut self, cx: &mut Context) {
         if self.finished {
             return;
@@ -785,7 +789,6 @@ impl Delivery {
         for place in 0..self.handlers.len() {
             self.close_old(place, cx);
             self.check_samples(place, cx);
-            self.post_ready(place, cx);
         }
     }
 
@@ -817,35 +820,66 @@ impl Delivery {
         }
     }
 
-    fn post_ready(&mut self, place: usize, cx: &mut Context) {
+    /// The handler, by its place on the list, that a post is to be made to next, and whose turn that is: the smaller
+    /// one has waited longer. `None`: nothing can be posted now.
+    pub fn next_turn(&self, cx: &Context) -> Option<((u64, u64), usize)> {
+        if self.finished {
+            return None;
+        }
+        let may_post = |handler: &Handler| {
+            handler.free_from(cx.settings.uploaders).is_some_and(|from| from <= cx.now)
+                && handler.queue.parcels().any(|parcel| self.may_leave(parcel, cx.now))
+        };
+        let handlers = self.handlers.iter().enumerate().filter(|(_, handler)| may_post(handler));
+        let (place, handler) = handlers.min_by_key(|(_, handler)| handler.last_turn)?;
+        Some(((self.last_turn, handler.last_turn), place))
+    }
+
+    fn may_leave(&self, parcel: &Parcel, now: Moment) -> bool {
+        let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
+        parcel.state == State::Ready
+            && parcel.batch.job.parent_height <= tip_height
+            && parcel.not_before <= now
+    }
+
+    /// Posts the oldest batch that a handler may have, or as much of it as may be in one post.
+    pub fn post(&mut self, place: usize, bucket: &mut Bucket, cx: &mut Context) {
         let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
         let handler = &mut self.handlers[place];
-        while handler.free_from(cx.settings.uploaders).is_some_and(|from| from <= cx.now) {
-            let Some(parcel) = handler.queue.take_ready(|parcel| {
-                parcel.batch.job.parent_height <= tip_height && parcel.not_before <= cx.now
-            }) else {
-                return;
-            };
-            handler.posts += 1;
-            handler.in_flight += parcel.len();
-            let request = cx.new_id();
-            cx.effects.push(Effect::Post(Post {
-                request,
-                pool: self.pool,
-                url: handler.url.clone(),
-                work_number: parcel.batch.job.work_number(),
-                pay_to: cx.settings.pay_to.clone(),
-                batch: parcel.batch.clone(),
-                timeout: cx.settings.timeout,
-            }));
-            let url = handler.url.to_string();
-            let post = InFlight { parcel, handler: handler.id, url, since: cx.now, list: self.list };
-            self.posts.insert(request, post);
+        let ready = handler
+            .queue
+            .take_ready(|parcel| parcel.batch.job.parent_height <= tip_height && parcel.not_before <= cx.now);
+        let Some(mut parcel) = ready else { return };
+        // One that was closed before there was a limit, or under a higher one.
+        let most = cx.settings.limit.map_or(usize::MAX, Limit::longest_post);
+        if parcel.len() > most {
+            let rest = parcel.cut(most);
+            handler.queue.insert_first(rest);
         }
+        let request = cx.new_id();
+        (handler.last_turn, self.last_turn) = (request, request);
+        handler.posts += 1;
+        handler.in_flight += parcel.len();
+        let limit = cx.settings.limit;
+        #[cfg(test)]
+        let limit = limit.filter(|_| !planted(Bug::IgnoreLimit));
+        cx.effects.push(Effect::Post(Post {
+            request,
+            pool: self.pool,
+            url: handler.url.clone(),
+            work_number: parcel.batch.job.work_number(),
+            pay_to: cx.settings.pay_to.clone(),
+            batch: parcel.batch.clone(),
+            timeout: cx.settings.timeout,
+            spread: bucket.post(limit, parcel.len(), cx.now),
+        }));
+        let url = handler.url.to_string();
+        let post = InFlight { parcel, handler: handler.id, url, since: cx.now, list: self.list };
+        self.posts.insert(request, post);
     }
 
     /// When time alone will change something.
-    pub fn next_wake(&self, settings: &Settings) -> Option<Moment> {
+    pub fn next_wake(&self, settings: &Settings, bucket: &Bucket) -> Option<Moment> {
         if self.finished {
             return None;
         }
@@ -853,6 +887,7 @@ impl Delivery {
         let of_handler = |handler: &Handler| {
             let full_age = handler.queue.due();
             let post = handler.free_from(settings.uploaders).and_then(|from| {
+                let from = from.max(bucket.free_from());
                 let ready = handler.queue.parcels().filter(|parcel| {
                     parcel.state == State::Ready && parcel.batch.job.parent_height <= tip_height
                 });

@@ -23,6 +23,8 @@ pub(super) struct Handler {
     pub trouble: Option<Trouble>,
     /// The kinds of trouble that were told since all was last well.
     pub told_troubles: Vec<Kind>,
+    /// The number of the last post to it.
+    pub last_turn: u64,
     /// Posts not answered yet.
     pub posts: usize,
     /// Announcements in them.
@@ -53,6 +55,7 @@ impl Handler {
             back_off: BackOff::default(),
             trouble: None,
             told_troubles: Vec::new(),
+            last_turn: 0,
             posts: 0,
             in_flight: 0,
             told_refusal: false,

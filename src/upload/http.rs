@@ -3,7 +3,8 @@
 use std::{
     io::{self, Read},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use kernels::Announcement;
@@ -18,6 +19,9 @@ use crate::{
 
 /// How much of an answer is read; an answer of the protocol has some 400 bytes.
 const ANSWER_BYTES: u64 = 64 << 10;
+
+/// A body that is spread over time leaves in pieces that take so long.
+const PIECE: Duration = Duration::from_millis(25);
 
 /// What all posts share: it keeps connections open for the next post, `uploaders` of them per handler.
 ///
@@ -35,7 +39,7 @@ pub fn agent(uploaders: usize) -> Agent {
 
 /// Posts a batch and waits for the answer, for at most `post.timeout`.
 pub fn post(agent: &Agent, post: &Post) -> PostOutcome {
-    let mut body = Body::new(&post.batch.announcements);
+    let mut body = Body::new(&post.batch.announcements, post.spread);
     let request = agent
         .post(post.url.as_str())
         .header(headers::PAY_TO, post.pay_to.to_string())
@@ -85,25 +89,49 @@ fn reason(error: &Error) -> String {
     format!("{text}{remedy}")
 }
 
-/// Announcements one after the other, read without being copied together first.
+/// Announcements one after the other, read without being copied together first, and no faster than they may leave.
 struct Body<'a> {
     announcements: &'a [Arc<Found>],
     at: usize,
+    /// The time over which to spread them.
+    spread: Duration,
+    /// When the first of them was read.
+    begun: Option<Instant>,
 }
 
 impl<'a> Body<'a> {
-    fn new(announcements: &'a [Arc<Found>]) -> Self {
-        Self { announcements, at: 0 }
+    fn new(announcements: &'a [Arc<Found>], spread: Duration) -> Self {
+        Self { announcements, at: 0, spread, begun: None }
+    }
+
+    fn len(&self) -> usize {
+        self.announcements.len() * Announcement::LEN
     }
 
     /// Whether the last byte was read: only then can the handler have all of it.
     fn is_handed_over(&self) -> bool {
-        self.at == self.announcements.len() * Announcement::LEN
+        self.at == self.len()
+    }
+
+    /// Waits until the next bytes may leave; gives how many.
+    fn wait_for_turn(&mut self) -> usize {
+        if self.spread.is_zero() {
+            return usize::MAX;
+        }
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let due = self.spread.mul_f64(self.at as f64 / self.len() as f64);
+        thread::sleep(due.saturating_sub(begun.elapsed()));
+        (self.len() as f64 * PIECE.as_secs_f64() / self.spread.as_secs_f64()).max(1.0) as usize
     }
 }
 
 impl Read for Body<'_> {
-    fn read(&mut self, mut out: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() || self.is_handed_over() {
+            return Ok(0);
+        }
+        let most = self.wait_for_turn().min(out.len());
+        let mut out = &mut out[..most];
         let mut read = 0;
         while let Some(found) = self.announcements.get(self.at / Announcement::LEN)
             && !out.is_empty()
@@ -126,7 +154,7 @@ mod tests {
     use std::{
         io::{BufRead, BufReader, Write},
         net::{Shutdown, TcpListener, TcpStream},
-        thread,
+        sync::mpsc,
     };
 
     use kernels::WorkBits;
@@ -159,6 +187,7 @@ mod tests {
             pay_to: "payme".parse().unwrap(),
             batch: Arc::new(Batch { announcements: (0..len).map(make).collect(), job: job.clone() }),
             timeout: Duration::from_secs(2),
+            spread: Duration::ZERO,
         }
     }
 
@@ -338,6 +367,31 @@ mod tests {
             stream.shutdown(Shutdown::Both).unwrap();
         });
         assert_eq!(outcome, PostOutcome::Answer { status: 400, body: b"not eno".into() });
+    }
+
+    #[test]
+    fn a_body_that_is_spread_over_time_arrives_evenly() {
+        const ANNOUNCEMENTS: usize = 400;
+        let (sender, arrivals) = mpsc::channel();
+        let url = server(move |_, mut stream| {
+            let (mut bytes, mut at) = (0, Vec::new());
+            let begun = Instant::now();
+            let mut buffer = [0; 1 << 16];
+            while bytes < ANNOUNCEMENTS * Announcement::LEN {
+                bytes += stream.read(&mut buffer).unwrap();
+                at.push((begun.elapsed(), bytes));
+            }
+            sender.send(at).unwrap();
+            reply(&stream, "200 OK", "{}");
+        });
+        let spread = Duration::from_millis(800);
+        let outcome = post(&agent(1), &Post { spread, ..a_post(&url, ANNOUNCEMENTS) });
+        assert!(matches!(outcome, PostOutcome::Answer { status: 200, .. }), "{outcome:?}");
+        for (elapsed, bytes) in arrivals.recv().unwrap() {
+            // A piece and the head early at the most; late it may be, on a machine that is busy.
+            let share = bytes as f64 / (ANNOUNCEMENTS * Announcement::LEN) as f64;
+            assert!(share <= elapsed.as_secs_f64() / 0.8 + 0.1, "{share} after {elapsed:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | holding queue | the pool has told its handlers |
 //! | batch being filled, one per handler | it is full, its job changed, it is old, or mining stopped |
 //! | check of a sample | the sample is valid; otherwise all of the batch is checked and its good part goes on. Once a backend has erred, all that is left of its announcements is checked |
-//! | handler's queue | a post to the handler is free, and the pool knows the parent block |
+//! | handler's queue | a post to the handler is free, the limit lets it, and the pool knows the parent block |
 //! | in flight | an answer, or none: then back to the queue, marked as maybe delivered |
 //! | [`Account`] | for ever: every announcement ends in one of its fates |
 
@@ -22,6 +22,7 @@ mod handler;
 pub mod http;
 mod judge;
 mod ledger;
+mod limit;
 #[cfg(test)]
 mod planted;
 mod queue;
@@ -37,6 +38,8 @@ pub use batch::{Batch, SAMPLED};
 use delivery::{Context, Delivery};
 use kernels::{Invalid, WorkBits};
 pub use ledger::{Account, Cause, Fate, HandlerRow, Ledger};
+use limit::Bucket;
+pub use limit::{Limit, wire_bytes};
 use url::Url;
 
 use crate::{
@@ -70,6 +73,9 @@ pub struct Settings {
     pub backoff_min: Duration,
     /// The longest wait after failures.
     pub backoff_max: Duration,
+    /// The most that may be sent, to all pools together. Under a limit batches are shorter and younger than they could
+    /// be.
+    pub limit: Option<Limit>,
     /// Who is paid.
     pub pay_to: PayTo,
     /// What chance is made from: which announcements are sampled, how long waits are.
@@ -88,6 +94,7 @@ impl Settings {
             pool_bytes: 512 << 20,
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
+            limit: None,
             pay_to,
             seed,
         }
@@ -100,7 +107,12 @@ fn uploaders(asked: usize) -> usize {
 }
 
 fn within_bounds(settings: Settings) -> Settings {
-    Settings { uploaders: uploaders(settings.uploaders), batch_len: settings.batch_len.max(1), ..settings }
+    let (mut batch_len, mut batch_age) = (settings.batch_len.max(1), settings.batch_age);
+    if let Some(limit) = settings.limit {
+        batch_len = batch_len.min(limit.longest_post());
+        batch_age = limit.batch_age(batch_age);
+    }
+    Settings { uploaders: uploaders(settings.uploaders), batch_len, batch_age, ..settings }
 }
 
 /// What the uploader is told.
@@ -195,6 +207,8 @@ pub struct Post {
     pub batch: Arc<Batch>,
     /// How long it may take in all.
     pub timeout: Duration,
+    /// The time over which to spread its body; zero: none, as fast as the line is.
+    pub spread: Duration,
 }
 
 /// Announcements to validate.
@@ -215,6 +229,7 @@ pub struct Uploader {
     erring: BTreeSet<BackendId>,
     found_by: Vec<u64>,
     deliveries: Vec<Delivery>,
+    bucket: Bucket,
 }
 
 impl Uploader {
@@ -228,6 +243,7 @@ impl Uploader {
             erring: BTreeSet::new(),
             found_by: vec![0; backends],
             deliveries: pools.iter().enumerate().map(|(i, pool)| Delivery::new(PoolId(i), pool)).collect(),
+            bucket: Bucket::default(),
         }
     }
 
@@ -282,11 +298,20 @@ impl Uploader {
         for delivery in &mut self.deliveries {
             delivery.advance(&mut cx);
         }
+        // Whoever has waited longest has its turn, so that a limit leaves everybody a share.
+        while self.bucket.free_from() <= now
+            && let Some((_, place, delivery)) = (self.deliveries.iter_mut())
+                .filter_map(|delivery| delivery.next_turn(&cx).map(|(turn, place)| (turn, place, delivery)))
+                .min_by_key(|(turn, ..)| *turn)
+        {
+            delivery.post(place, &mut self.bucket, &mut cx);
+        }
         cx.effects
     }
 
     fn change(&mut self, pools: &[(PoolId, String)], settings: Settings, now: Moment) {
         self.settings = within_bounds(settings);
+        self.bucket.relax(self.settings.limit, now);
         let found = self.found_by.iter().sum();
         for (pool, name) in pools {
             while self.deliveries.len() <= pool.0 {
@@ -306,7 +331,7 @@ impl Uploader {
 
     /// When [`Event::Tick`] is due; `None`: not before some other event.
     pub fn next_wake(&self) -> Option<Moment> {
-        self.deliveries.iter().filter_map(|delivery| delivery.next_wake(&self.settings)).min()
+        self.deliveries.iter().filter_map(|delivery| delivery.next_wake(&self.settings, &self.bucket)).min()
     }
 
     /// Where every announcement is now.

@@ -22,10 +22,11 @@ pub(super) enum Bug {
     FeedRemovedPool,
     DropRemovedSilently,
     TrustErring,
+    IgnoreLimit,
 }
 
 impl Bug {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::DropBatchOn503,
         Self::CountTwiceOnTimeout,
         Self::WrongHandler,
@@ -42,6 +43,7 @@ impl Bug {
         Self::FeedRemovedPool,
         Self::DropRemovedSilently,
         Self::TrustErring,
+        Self::IgnoreLimit,
     ];
 }
 

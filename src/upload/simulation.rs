@@ -59,6 +59,8 @@ struct Plan {
     small_bodies: bool,
     /// The user takes pools away and names them again.
     changing_pools: bool,
+    /// The line is limited, and the limit is changed.
+    limited: bool,
 }
 
 impl Plan {
@@ -79,6 +81,7 @@ impl Plan {
             cut_off: some(10),
             small_bodies: some(15),
             changing_pools: some(20),
+            limited: some(20),
         };
         plan.faults = *rng.choice(&[0, 10, 40, 80]).unwrap();
         plan
@@ -93,6 +96,7 @@ enum Coming {
     List(usize),
     Raise(usize),
     Change(usize),
+    Limit,
     View(usize, PoolView),
     Answer { pool: usize, request: u64, outcome: PostOutcome },
     Verdicts(u64, Vec<Result<(), Invalid>>),
@@ -141,10 +145,17 @@ struct World {
     erred: bool,
     healed: bool,
     finished: bool,
+    /// When posts set out since the limit was last changed, and their bytes on the wire.
+    posted: Vec<(Moment, f64)>,
 }
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
+}
+
+/// One at which all that is found in a schedule can be sent in its time.
+fn a_limit(rng: &mut fastrand::Rng) -> Limit {
+    Limit::new(*rng.choice(&[64e3, 200e3, 2e6]).unwrap())
 }
 
 fn handler_url(pool: usize, handler: u32) -> Url {
@@ -163,6 +174,7 @@ impl World {
             queue_bytes: if plan.small_queue { 12 * Announcement::LEN } else { 64 << 20 },
             pool_bytes: if plan.small_queue { 20 * Announcement::LEN } else { 512 << 20 },
             backoff_max: seconds(4.0),
+            limit: plan.limited.then(|| a_limit(&mut rng)),
             ..Settings::new("payme".parse().unwrap(), seed)
         };
         let chain: BTreeMap<_, _> =
@@ -207,6 +219,7 @@ impl World {
             erred: false,
             healed: false,
             finished: false,
+            posted: Vec::new(),
             rng,
         };
         world.draw_up();
@@ -227,6 +240,9 @@ impl World {
         }
         if self.plan.reorganisation {
             self.at_random(60.0, Coming::Reorganise);
+        }
+        if self.plan.limited {
+            (0..self.rng.u32(0..3)).for_each(|_| self.at_random(80.0, Coming::Limit));
         }
         for pool in 0..self.pools.len() {
             if self.plan.lists {
@@ -359,7 +375,8 @@ impl World {
 
     /// A post sets out: what will come of it, and what of it was wrong.
     fn post(&mut self, post: Post) -> Verdict {
-        let Post { request, pool: PoolId(pool), url, batch, .. } = post;
+        let Post { request, pool: PoolId(pool), url, batch, spread, .. } = post;
+        self.check_limit(batch.len(), spread)?;
         let one_job = |found: &Arc<Found>| found.job == batch.job;
         check!(!batch.is_empty() && batch.len() <= self.settings.batch_len, "{} in a batch", batch.len());
         check!(batch.announcements.iter().all(one_job), "a batch of several jobs");
@@ -424,6 +441,25 @@ impl World {
         Ok(())
     }
 
+    /// What was posted must have had its time before something else is.
+    fn check_limit(&mut self, announcements: usize, spread: Duration) -> Verdict {
+        let Some(limit) = self.settings.limit else {
+            check!(spread.is_zero(), "spread over {spread:?} without a limit");
+            return Ok(());
+        };
+        let bytes_per_s = limit.mbit_per_s() * 1e6 / 8.0;
+        let mut sent = 0.0;
+        for (moment, bytes) in self.posted.iter().rev().take(100) {
+            sent += bytes;
+            let room = bytes_per_s * (self.now - *moment).as_secs_f64();
+            check!(sent <= room + 1.0, "{sent} bytes since {moment:?}, at {:?} and {limit:?}", self.now);
+        }
+        let bytes = wire_bytes(announcements) as f64;
+        check!((spread.as_secs_f64() * bytes_per_s - bytes).abs() < 1.0, "{bytes} spread over {spread:?}");
+        self.posted.push((self.now, bytes));
+        Ok(())
+    }
+
     fn happen(&mut self, what: Coming) -> Option<Event> {
         match what {
             Coming::Mine(backend) => return Some(self.mine(backend)),
@@ -460,9 +496,12 @@ impl World {
             Coming::Change(pool) => {
                 self.pools[pool].listed ^= true;
                 self.publish(pool);
-                let listed = (0..self.pools.len()).filter(|pool| self.pools[*pool].listed);
-                let pools = listed.map(|pool| (PoolId(pool), "pool".into())).collect();
-                return Some(Event::Change { pools, settings: self.settings.clone() });
+                return Some(self.change());
+            }
+            Coming::Limit => {
+                self.settings.limit = self.rng.bool().then(|| a_limit(&mut self.rng));
+                self.posted.clear();
+                return Some(self.change());
             }
             // Nobody asks a pool that is not mined for.
             Coming::View(pool, _) if !self.pools[pool].listed => {}
@@ -500,6 +539,13 @@ impl World {
             Coming::End => {}
         }
         None
+    }
+
+    /// The user has changed the settings.
+    fn change(&self) -> Event {
+        let listed = (0..self.pools.len()).filter(|pool| self.pools[*pool].listed);
+        let pools = listed.map(|pool| (PoolId(pool), "pool".into())).collect();
+        Event::Change { pools, settings: self.settings.clone() }
     }
 
     fn run(mut self) -> Verdict {

@@ -585,3 +585,39 @@ fn who_is_paid_and_how_many_upload_can_change() {
     }
     assert_eq!(bench.posts.last().unwrap().pay_to.to_string(), "another");
 }
+
+#[test]
+fn under_a_limit_pools_and_handlers_take_turns_and_posts_are_short() {
+    let limit = Limit::new(64e3);
+    let mut settings = Settings { limit: Some(limit), ..Settings::new("payme".parse().unwrap(), 1) };
+    settings.uploaders = 100;
+    let mut bench = Bench::new(|_| {});
+    bench.uploader = Uploader::new(&["one".into(), "two".into()], 1, settings);
+    bench.view(view(&["http://a0/", "http://a1/"]));
+    bench.tell(Event::View { pool: PoolId(1), view: view(&["http://b/"]) });
+    for _ in 0..20 {
+        bench.find_for_each(&job(98), 2);
+    }
+    bench.wait(60.0);
+    let turns: Vec<_> = bench.posts.iter().map(|post| post.url.host_str().unwrap().to_owned()).collect();
+    // Each pool has half of the line while both have something to send, whatever the number of its handlers.
+    assert_eq!(turns[..8], ["b", "a0", "b", "a1", "b", "a0", "b", "a1"]);
+    assert!(bench.posts.iter().all(|post| (1..=3).contains(&post.batch.len())));
+    assert_eq!(bench.posts.iter().map(|post| post.batch.len()).sum::<usize>(), 80);
+}
+
+#[test]
+fn a_limit_that_comes_while_mining_cuts_batches_that_were_closed_before() {
+    let mut bench = Bench::new(|settings| settings.batch_len = 64);
+    bench.find(&job(98), &[0; 64]);
+    let settings = Settings {
+        limit: Some(Limit::new(64e3)),
+        uploaders: 100,
+        ..Settings::new("payme".parse().unwrap(), 1)
+    };
+    bench.tell(Event::Change { pools: vec![(PoolId(0), "pool".into())], settings });
+    bench.view(view(&["http://a/"]));
+    bench.wait(60.0);
+    assert!(bench.posts.iter().all(|post| post.batch.len() <= 3), "{:?}", bench.posts[0].batch.len());
+    assert_eq!(bench.posts.iter().map(|post| post.batch.len()).sum::<usize>(), 64);
+}

@@ -82,7 +82,7 @@ use std::{
 pub use self::{
     adapters::{About, Adapter, Feature, Kind, NO_DEVICE, Selection, UnknownDevice, list, may_have_card},
     context::GpuError,
-    plan::{Limits, Plan},
+    plan::{Limits, Plan, PlanError},
     tuning::Tuning,
 };
 use self::{
@@ -115,6 +115,14 @@ pub enum StartError {
     Nothing {
         /// Those that are used if the user says so.
         others: Vec<String>,
+    },
+    /// None of the devices takes as many rounds as the user wants.
+    #[error("{adapter} cannot mine: {reason}")]
+    Rounds {
+        /// The first of them.
+        adapter: String,
+        /// How many it takes.
+        reason: PlanError,
     },
     /// None of the devices can be used; why has been said.
     #[error("none of the {0} GPUs can be used; the log above says why")]
@@ -150,6 +158,14 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
     if chosen.is_empty() {
         let others = all.iter().enumerate().map(|(index, about)| format!("{index} {}", about.name));
         return Err(StartError::Nothing { others: others.collect() });
+    }
+    let too_many = |index: &usize| match Plan::new(all[*index].limits, settings.rounds) {
+        Err(reason @ PlanError::TooMany { .. }) => Some((all[*index].name.clone(), reason)),
+        _ => None,
+    };
+    let too_many = chosen.iter().map(too_many).collect::<Option<Vec<_>>>().unwrap_or_default();
+    if let Some((adapter, reason)) = too_many.into_iter().next() {
+        return Err(StartError::Rounds { adapter, reason });
     }
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let mut openings = Vec::new();
