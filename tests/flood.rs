@@ -3,7 +3,7 @@
 //!
 //! What is asserted of time is what the settings say and a few seconds more, for machines on which other things run.
 //! Sizes are those for every day; `PKTMINE_FLOOD=full` makes them ten thousand connections and more
-//! (`PKTMINE_FLOOD=full cargo test --release --test flood -- --test-threads 1`, a minute).
+//! (`PKTMINE_FLOOD=full cargo test --release --test flood -- --test-threads 1`, some minutes).
 
 #![cfg(target_os = "linux")]
 
