@@ -4,6 +4,8 @@
 //! Announcements are counted against the pool's processor time, HTTP and hashing included, so that other work on the
 //! machine, and this program's own, changes the figures little.
 
+#![cfg_attr(not(target_os = "linux"), allow(unused, reason = "elsewhere it only says that it cannot be run"))]
+
 use std::{
     net::Ipv4Addr,
     sync::{

@@ -3,7 +3,7 @@
 //!
 //! What is asserted of time is what the settings say and a few seconds more, for machines on which other things run.
 //! Sizes are those for every day; `PKTMINE_FLOOD=full` makes them ten thousand connections and more
-//! (`PKTMINE_FLOOD=full cargo test --release --test flood -- --test-threads 1`, a minute).
+//! (`PKTMINE_FLOOD=full cargo test --release --test flood -- --test-threads 1`, some minutes).
 
 #![cfg(target_os = "linux")]
 
@@ -479,12 +479,16 @@ fn heads_that_are_too_long_or_have_too_many_headers_are_refused() {
     assert_eq!(status, Some(431));
 }
 
-/// Requests that are none, and what may be answered. `None`: the connection is closed without an answer.
-fn rubbish() -> Vec<(String, Vec<u8>, &'static [Option<u16>])> {
+/// A request that is none: its name, its bytes, and the statuses that may answer it. `None`: the connection is closed
+/// without an answer.
+type Rubbish = (String, Vec<u8>, &'static [Option<u16>]);
+
+/// Requests that are none.
+fn rubbish() -> Vec<Rubbish> {
     let head = submit_head(999_997);
     let refused: &[_] = &[Some(400)];
     let or_closed: &[_] = &[Some(400), None];
-    let mut rows: Vec<(String, Vec<u8>, &'static [Option<u16>])> = Vec::new();
+    let mut rows: Vec<Rubbish> = Vec::new();
     let mut row = |name: &str, bytes: &[u8], expected| rows.push((name.to_owned(), bytes.to_vec(), expected));
     for length in ["-1", "+5", "1e3", "0x10", "5, 6", "", " ", "5 5", "99999999999999999999999", "५", "1\0"]
     {
@@ -544,7 +548,7 @@ fn rubbish() -> Vec<(String, Vec<u8>, &'static [Option<u16>])> {
 }
 
 /// Sends everything of [`rubbish`] that is for anybody, and what only closes with the connection.
-fn assert_rubbish_is_refused(to: SocketAddrV4, rows: &[(String, Vec<u8>, &'static [Option<u16>])]) {
+fn assert_rubbish_is_refused(to: SocketAddrV4, rows: &[Rubbish]) {
     for (name, bytes, expected) in rows {
         let begun = Instant::now();
         let mut stream = connect(ATTACKER, to).expect("it listens");

@@ -222,11 +222,11 @@ mod tests {
     #[test]
     fn nothing_more_is_answered_before_what_was_answered_is_taken() {
         let watched = Watched::new();
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(watched.meter.poll_all_sent(&mut context).is_ready());
+        let context = Context::from_waker(Waker::noop());
+        assert!(watched.meter.poll_all_sent(&context).is_ready());
         watched.meter.sends(watched.at(0));
-        assert!(watched.meter.poll_all_sent(&mut context).is_pending());
+        assert!(watched.meter.poll_all_sent(&context).is_pending());
         watched.meter.all_sent();
-        assert!(watched.meter.poll_all_sent(&mut context).is_ready());
+        assert!(watched.meter.poll_all_sent(&context).is_ready());
     }
 }
