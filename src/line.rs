@@ -36,7 +36,7 @@ const EASIER_AFTER: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// What a rate is measured over, at least and at most.
-const MEASURED_MIN: Duration = Duration::from_secs(3);
+const MEASURED_MIN: Duration = Duration::from_secs(5);
 const MEASURED_MAX: Duration = Duration::from_secs(30);
 
 /// Who has not hashed for so long has no rate that means anything.

@@ -452,10 +452,12 @@ impl World {
         for (moment, bytes) in self.posted.iter().rev().take(100) {
             sent += bytes;
             let room = bytes_per_s * (self.now - *moment).as_secs_f64();
-            check!(sent <= room + 1.0, "{sent} bytes since {moment:?}, at {:?} and {limit:?}", self.now);
+            let fits = sent <= room + 1.0;
+            check!(fits, "{sent} bytes since {moment:?}, at {:?} and {limit:?}", self.now);
         }
         let bytes = wire_bytes(announcements) as f64;
-        check!((spread.as_secs_f64() * bytes_per_s - bytes).abs() < 1.0, "{bytes} spread over {spread:?}");
+        let is_even = (spread.as_secs_f64() * bytes_per_s - bytes).abs() < 1.0;
+        check!(is_even, "{bytes} spread over {spread:?}");
         self.posted.push((self.now, bytes));
         Ok(())
     }
