@@ -35,6 +35,21 @@ fn run(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).expect("UTF-8"), String::from_utf8_lossy(&stderr).into_owned())
 }
 
+/// Searches, with more and more time where a loaded machine needs it.
+fn tune(home: &Path, arguments: &[&str]) -> (String, String) {
+    for duration in ["10s", "40s", "160s"] {
+        let arguments =
+            [&["tune", "--backend", "cpu", "--difficulty", "2", "--duration", duration], arguments];
+        let (code, stdout, stderr) = run(home, &arguments.concat());
+        if code == Some(2) && stderr.contains("is too little time for what mines here") {
+            continue;
+        }
+        assert_eq!(code, Some(0), "{stderr}");
+        return (stdout, stderr);
+    }
+    panic!("no time is enough");
+}
+
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
@@ -80,12 +95,10 @@ fn holds_here(home: &Path, changes: &[(&str, &str)]) -> String {
 #[test]
 fn a_short_search_tells_what_it_tried_and_leaves_files_alone_when_told_to() {
     let home = folder();
-    let arguments =
-        ["tune", "--backend", "cpu", "--duration", "10s", "--difficulty", "2", "--dry-run", "--json"];
-    let (code, stdout, stderr) = run(home.path(), &arguments);
-    assert_eq!(code, Some(0), "{stderr}");
+    let (stdout, _) = tune(home.path(), &["--dry-run", "--json"]);
     let found: Value = serde_json::from_str(&stdout).expect("JSON");
-    assert_eq!((&found["difficulty"], &found["duration"]), (&2.into(), &10.0.into()));
+    assert_eq!(found["difficulty"], 2);
+    assert!(found["duration"].as_f64() >= Some(10.0), "{found}");
     assert_eq!((&found["file"], &found["file_changed"]), (&Value::Null, &false.into()));
     assert!(found["defaults_e_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{found}");
     let trials = found["trials"].as_array().expect("a list");
@@ -114,9 +127,7 @@ fn what_is_found_is_written_and_what_is_void_is_taken_away() {
     let file = home.path().join("config/pktmine/pktmine.toml");
     fs::create_dir_all(file.parent().expect("a folder")).expect("it can be made");
     fs::write(&file, &old).expect("it can be written");
-    let arguments = ["tune", "--backend", "cpu", "--duration", "6s", "--difficulty", "2"];
-    let (code, stdout, stderr) = run(home.path(), &arguments);
-    assert_eq!(code, Some(0), "{stderr}");
+    let (stdout, _) = tune(home.path(), &[]);
     for part in ["with the defaults at difficulty 2", "candidate", "median"] {
         assert!(stdout.contains(part), "{part}: {stdout}");
     }

@@ -191,9 +191,11 @@ fn edited(text: &str, tuned: Option<&Tuned>) -> Result<String, toml_edit::TomlEr
                 }
                 None => {
                     let own = raw(Some(document.trailing()));
-                    let kept = format!("{before}{own}");
                     // Blank lines that set the table off have nothing to set off any more.
-                    document.set_trailing(if kept.trim().is_empty() { String::new() } else { kept });
+                    let kept = format!("{before}{own}");
+                    let kept = kept.trim_end();
+                    let line_end = if kept.is_empty() { "" } else { "\n" };
+                    document.set_trailing(format!("{kept}{line_end}"));
                 }
             }
         }
@@ -316,7 +318,7 @@ mod tests {
         ] {
             let new = edit(text, Some(&one));
             assert_eq!(new.matches("tuned]").count(), 1, "{new}");
-            assert!(new.starts_with("# a\nx = 1\n# b\ny = 2\n") && !new.contains('9'), "{new}");
+            assert!(new.starts_with("# a\nx = 1\n# b\ny = 2\n") && !new.contains("= 9"), "{new}");
             new.parse::<DocumentMut>().expect("it is TOML");
         }
     }

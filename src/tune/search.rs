@@ -36,8 +36,8 @@ const PAIRS: usize = 8;
 /// The fewest pairs that can tell anything: with four, all can be luck once in 16.
 pub const FEWEST_PAIRS: usize = 5;
 
-/// How many pairs of a trial are to be expected: most candidates are given up early.
-const EXPECTED_PAIRS: u32 = 4;
+/// How many pairs of a trial are to be expected: most candidates are given up early, some go to the end.
+const EXPECTED_PAIRS: u32 = 6;
 
 /// Rounds that end in a turn, at least.
 const ROUNDS: f64 = 8.0;
@@ -556,7 +556,7 @@ mod tests {
 
     #[test]
     fn what_is_better_by_more_than_the_noise_is_found_and_its_gain_is_told() {
-        let mut gains = Vec::new();
+        let (mut gains, mut some) = (Vec::new(), 0);
         for seed in 0..200 {
             // 5 is 10 % better than the defaults, 2 is 5 % better, 7 is a good deal worse.
             let rate = |choice| match choice {
@@ -567,6 +567,7 @@ mod tests {
             };
             let found =
                 searched(&mut Played { disturbed: 40, ..played(rate, 0.02, seed) }, 90).expect("it ends");
+            some += usize::from(found.best != 0);
             if found.best == 5 {
                 let comparison = found.comparison.expect("it was held against the defaults");
                 gains.push(Gain::of(&comparison.ratios).expect("there are pairs").median);
@@ -574,7 +575,8 @@ mod tests {
             let seven = found.trials.iter().find(|trial| trial.what == "7").expect("it was tried");
             assert_eq!((seven.ratios.len(), &seven.verdict), (1, &Verdict::NotBetter), "given up at once");
         }
-        assert!(gains.len() > 140, "{} of 200", gains.len());
+        // A disturbed turn against the candidate ends its trial: that is what it costs to be seldom wrong.
+        assert!(gains.len() > 120 && some > 150, "{} of 200, something better {some}", gains.len());
         assert!((median(&gains) - 0.1).abs() < 0.01, "the gain is not flattered: {}", median(&gains));
     }
 
@@ -597,7 +599,7 @@ mod tests {
             assert!(slow.now <= Duration::from_secs(seconds) + Duration::from_secs(4), "{:?}", slow.now);
         }
         let mut hasty = played(|_| 1e5, 0.03, 1);
-        let found = searched(&mut hasty, 6).expect("time for a few");
+        let found = searched(&mut hasty, 12).expect("time for a few");
         assert!(!found.untried.is_empty() && !found.trials.is_empty(), "{found:?}");
         let mut sluggish = Played { rounds_per_s: 0.2, ..played(|_| 1e5, 0.03, 1) };
         let error = searched(&mut sluggish, 30).expect_err("a turn takes longer");
