@@ -69,7 +69,8 @@ pub struct Arguments {
 
 /// Runs the command. `definition` is the whole program's, whose settings the file has.
 pub fn run(arguments: &Arguments, definition: &clap::Command) -> anyhow::Result<Exit> {
-    let (resolved, file) = settings_of_ann(arguments, definition)?;
+    let (resolved, file) = settings_of_ann(arguments, definition)
+        .map_err(|ConfigError(problems)| UsageError(problems.join("\npktmine: ")))?;
     let value = |key: &str| resolved.get(key)?.values.first()?.to_str();
     let which = match arguments.backend {
         Some(backend) => backend.into(),

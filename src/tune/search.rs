@@ -40,7 +40,7 @@ pub const FEWEST_PAIRS: usize = 5;
 const EXPECTED_PAIRS: u32 = 6;
 
 /// Rounds that end in a turn, at least.
-const ROUNDS: f64 = 8.0;
+const ROUNDS: f64 = 4.0;
 
 /// Turns are no longer than that, however much time there is.
 const LONGEST: Duration = Duration::from_secs(4);
@@ -378,7 +378,7 @@ impl<C, P: Copy + PartialEq, T: Course<C, P>> Search<'_, C, P, T> {
         while duel.0.len() < pairs {
             self.pairs += 1;
             let mut rates = [0.0; 2];
-            let order = if duel.0.len() % 2 == 0 { [0, 1] } else { [1, 0] };
+            let order = if duel.0.len().is_multiple_of(2) { [0, 1] } else { [1, 0] };
             for which in order {
                 let choice = [before, candidate][which];
                 let request = Request { choice, place, pair: self.pairs, length, what };
