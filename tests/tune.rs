@@ -78,7 +78,7 @@ fn holds_here(home: &Path, changes: &[(&str, &str)]) -> String {
             None => format!("{count} × unknown of {processors}"),
         })
         .collect();
-    let mut facts = vec![
+    let mut facts = [
         ("version", format!("{:?}", env!("CARGO_PKG_VERSION"))),
         ("processor", cpu["model"].to_string()),
         ("processors", cpu["processors"].to_string()),
