@@ -16,6 +16,7 @@
 //! | [`local_pool`] | the other side of the wire | |
 //! | [`verify`] | files of announcements | verdicts |
 //! | [`mod@bench`] | backends | their rates; no network |
+//! | [`tune`] | rates of many settings | those that mine fastest, and what they hold for |
 //! | [`difficulty`] | rates and lines | the difficulty that pays best |
 //!
 //! [`values`] holds what crosses from box to box, [`protocol`] what crosses the wire. `pool`, `line`, `scheduler` and
@@ -42,6 +43,7 @@ pub mod report;
 pub mod scheduler;
 pub mod sharing;
 mod shutdown;
+pub mod tune;
 pub mod upload;
 pub mod values;
 pub mod verify;

@@ -42,85 +42,136 @@ pub fn measure(
     stopper: &Stopper,
     watch: &mut dyn FnMut(f64, Option<f64>),
 ) -> Result<Option<Measurement>, BenchError> {
-    let work_bits = WorkBits::at_least(difficulty);
     watch(0.0, None);
-    let sample = Arc::new(Mutex::new(VecDeque::with_capacity(SAMPLE)));
-    let mut rig = Rig::start(setup, work_bits, sampler(sample.clone()))?;
+    let mut station = Station::start(setup, difficulty, SAMPLE)?;
+    station.measure(Turn { duration, first_hard_nonce: 0 }, meter, stopper, watch)
+}
 
-    let clock = Instant::now();
-    let capacities: Vec<usize> = rig.backends().iter().map(|backend| backend.info().capacity).collect();
-    let start = Readings { counters: rig.counters(), joules: meter.joules() };
-    let start = Reading { at: clock.elapsed(), value: start };
-    for (backend, capacity) in capacities.iter().enumerate() {
-        rig.hand_in(backend, *capacity, false);
-    }
-    let mut window = Window::new(start, duration, capacities);
-    let mut resident = resident_memory();
-    let mut told = Duration::ZERO;
-    while !window.is_over() {
-        let event = rig.wait(TICK)?;
-        let now = clock.elapsed();
-        let hashed =
-            |first: &Reading<Readings>| total_hashes(&rig.counters()) - total_hashes(&first.value.counters);
-        let hashed_some = window.first().is_some_and(|first| hashed(first) > 0);
-        let mut read = || Readings { counters: rig.counters(), joules: meter.joules() };
-        if stopper.is_asked() {
-            window.stop(now, read);
-            break;
-        }
-        if let Some(Event::Ended { backend, .. }) = event {
-            window.round_ended(now, backend, &mut read);
-            window.time_passes(now, hashed_some, read);
-            rig.hand_in(backend, 1, false);
-        } else {
-            window.time_passes(now, hashed_some, read);
-        }
-        if now >= told + TELL {
-            told = now;
-            meter.joules();
-            resident = resident.max(resident_memory());
-            let rate = window.first().map(|first| {
-                let hashes = total_hashes(&rig.counters()) - total_hashes(&first.value.counters);
-                hashes as f64 / (now - first.at).as_secs_f64().max(1e-3)
-            });
-            watch(window.fraction(now), rate.filter(|rate| *rate > 0.0));
-        }
-    }
-    watch(1.0, None);
+/// A setup that is ready to be measured, once or again and again. Between its turns it rests.
+pub struct Station {
+    setup: Setup,
+    difficulty: u64,
+    work_bits: WorkBits,
+    sample: Arc<Mutex<VecDeque<Arc<Found>>>>,
+    rig: Rig,
+}
 
-    let devices: Vec<_> = rig.backends().iter().map(|backend| backend.info().clone()).collect();
-    drop(rig);
-    let sample: Vec<_> =
-        sample.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect::<Vec<Arc<Found>>>();
-    validate(&sample, |backend| devices[backend].name.clone())?;
-    let hashes = |readings: &Readings| total_hashes(&readings.counters);
-    let measured = window.into_measured();
-    // One that was stopped may have made tables alone.
-    let measured = measured.filter(|m| hashes(&m.last.value) > hashes(&m.first.value));
-    Ok(measured.map(|measured| {
-        let counters = measured.first.value.counters.iter().zip(&measured.last.value.counters);
-        let done = counters.map(|(first, last)| done_between(first, last));
-        let joules =
-            measured.last.value.joules.zip(measured.first.value.joules).map(|(last, first)| last - first);
-        Measurement::new(
-            setup,
-            difficulty,
-            work_bits,
-            measured.last.at - measured.first.at,
-            measured.whole_rounds,
-            devices.iter().zip(done).collect(),
-            resident,
-            joules,
-        )
-    }))
+/// What is measured at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// How long, without the warm-up.
+    pub duration: Duration,
+    /// The first hard nonce that is mined: turns with the same one mine the same rounds.
+    pub first_hard_nonce: u32,
+}
+
+impl Station {
+    /// Starts the backends of a setup. Of what they find in a turn, the newest `sample` announcements are validated.
+    ///
+    /// # Errors
+    /// If they do not start.
+    pub fn start(setup: &Setup, difficulty: u64, sample: usize) -> Result<Self, BenchError> {
+        let work_bits = WorkBits::at_least(difficulty);
+        let kept = Arc::new(Mutex::new(VecDeque::with_capacity(sample)));
+        let rig = Rig::start(setup, work_bits, sampler(kept.clone(), sample))?;
+        Ok(Self { setup: setup.clone(), difficulty, work_bits, sample: kept, rig })
+    }
+
+    /// Rounds that each of the backends holds while it is measured.
+    pub fn capacities(&self) -> Vec<usize> {
+        self.rig.backends().iter().map(|backend| backend.info().capacity).collect()
+    }
+
+    /// Measures it; `None` if it was stopped before there was anything to measure.
+    ///
+    /// # Errors
+    /// If a backend stops by itself, or finds what is not valid.
+    pub fn measure(
+        &mut self,
+        turn: Turn,
+        meter: &mut Meter,
+        stopper: &Stopper,
+        watch: &mut dyn FnMut(f64, Option<f64>),
+    ) -> Result<Option<Measurement>, BenchError> {
+        let capacities = self.capacities();
+        let rig = &mut self.rig;
+        rig.clear(turn.first_hard_nonce)?;
+        self.sample.lock().unwrap_or_else(PoisonError::into_inner).clear();
+
+        let clock = Instant::now();
+        let start = Readings { counters: rig.counters(), joules: meter.joules() };
+        let start = Reading { at: clock.elapsed(), value: start };
+        for (backend, capacity) in capacities.iter().enumerate() {
+            rig.hand_in(backend, *capacity, false);
+        }
+        let mut window = Window::new(start, turn.duration, capacities);
+        let mut resident = resident_memory();
+        let mut told = Duration::ZERO;
+        while !window.is_over() {
+            let event = rig.wait(TICK)?;
+            let now = clock.elapsed();
+            let hashed = |first: &Reading<Readings>| {
+                total_hashes(&rig.counters()) - total_hashes(&first.value.counters)
+            };
+            let hashed_some = window.first().is_some_and(|first| hashed(first) > 0);
+            let mut read = || Readings { counters: rig.counters(), joules: meter.joules() };
+            if stopper.is_asked() {
+                window.stop(now, read);
+                break;
+            }
+            if let Some(Event::Ended { backend, .. }) = event {
+                window.round_ended(now, backend, &mut read);
+                window.time_passes(now, hashed_some, read);
+                rig.hand_in(backend, 1, false);
+            } else {
+                window.time_passes(now, hashed_some, read);
+            }
+            if now >= told + TELL {
+                told = now;
+                meter.joules();
+                resident = resident.max(resident_memory());
+                let rate = window.first().map(|first| {
+                    let hashes = total_hashes(&rig.counters()) - total_hashes(&first.value.counters);
+                    hashes as f64 / (now - first.at).as_secs_f64().max(1e-3)
+                });
+                watch(window.fraction(now), rate.filter(|rate| *rate > 0.0));
+            }
+        }
+        watch(1.0, None);
+        rig.clear(0)?;
+
+        let devices: Vec<_> = rig.backends().iter().map(|backend| backend.info().clone()).collect();
+        let sample: Vec<_> = self.sample.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        validate(&sample, |backend| devices[backend].name.clone())?;
+        let hashes = |readings: &Readings| total_hashes(&readings.counters);
+        let measured = window.into_measured();
+        // One that was stopped may have made tables alone.
+        let measured = measured.filter(|m| hashes(&m.last.value) > hashes(&m.first.value));
+        Ok(measured.map(|measured| {
+            let counters = measured.first.value.counters.iter().zip(&measured.last.value.counters);
+            let done = counters.map(|(first, last)| done_between(first, last));
+            let joules =
+                measured.last.value.joules.zip(measured.first.value.joules).map(|(last, first)| last - first);
+            Measurement::new(
+                &self.setup,
+                self.difficulty,
+                self.work_bits,
+                measured.last.at - measured.first.at,
+                measured.whole_rounds,
+                devices.iter().zip(done).collect(),
+                resident,
+                joules,
+            )
+        }))
+    }
 }
 
 /// Keeps the newest announcements and passes none on.
-fn sampler(sample: Arc<Mutex<VecDeque<Arc<Found>>>>) -> Keep {
+fn sampler(sample: Arc<Mutex<VecDeque<Arc<Found>>>>, most: usize) -> Keep {
     Box::new(move |announcements| {
         let mut sample = sample.lock().unwrap_or_else(PoisonError::into_inner);
         for found in announcements {
-            if sample.len() == SAMPLE {
+            if sample.len() == most {
                 sample.pop_front();
             }
             sample.push_back(found);
@@ -225,7 +276,7 @@ mod tests {
             let backend = cpu::CpuBackend::start(BackendId(0), one_thread(), failing).expect("it starts");
             Ok(vec![Box::new(backend) as _])
         };
-        let setup = Setup { start: Box::new(start), ..Setup::cpu(one_thread()) };
+        let setup = Setup { start: std::rc::Rc::new(start), ..Setup::cpu(one_thread()) };
         let error = measured(&setup, 2).expect_err("it fails").to_string();
         assert_eq!(error, "cpu has stopped: it is lost");
     }

@@ -27,6 +27,7 @@ pub mod window;
 
 use std::{
     num::NonZero,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -40,6 +41,7 @@ use kernels::{Kernel, WorkBits};
 use self::{energy::Meter, report::FORMAT};
 pub use self::{
     machine::Machine,
+    measure::{Station, Turn},
     report::{Energy, Figures, Measurement, ReadError, Report, RoundTime},
 };
 use crate::{
@@ -59,6 +61,7 @@ pub struct Settings {
 }
 
 /// What mines together.
+#[derive(Clone)]
 pub struct Setup {
     /// What the user calls it: "cpu".
     pub backend: String,
@@ -71,7 +74,7 @@ pub struct Setup {
 }
 
 /// Starts backends whose events go to a sink, or says why it cannot.
-pub type Start = Box<dyn Fn(Sink) -> Result<Vec<Box<dyn Backend>>, String>>;
+pub type Start = Rc<dyn Fn(Sink) -> Result<Vec<Box<dyn Backend>>, String>>;
 
 impl Setup {
     /// The processors alone.
@@ -81,7 +84,7 @@ impl Setup {
             backend: "cpu".into(),
             threads: Some(settings.threads.map_or_else(available, NonZero::get)),
             kernel: Some(settings.kernel.unwrap_or_else(Kernel::detect).name().into()),
-            start: Box::new(move |sink| {
+            start: Rc::new(move |sink| {
                 let backend = cpu::CpuBackend::start(BackendId(0), settings.clone(), sink)
                     .map_err(|e| e.to_string())?;
                 Ok(vec![Box::new(backend)])
@@ -111,7 +114,7 @@ impl Setup {
     }
 
     fn starting(which: Which, cpu: cpu::Settings, gpu: gpu::Settings) -> Start {
-        Box::new(move |sink| {
+        Rc::new(move |sink| {
             backend::start(which, cpu.clone(), &gpu, &sink).map_err(|error| error.to_string())
         })
     }
@@ -166,7 +169,8 @@ impl Stopper {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_asked(&self) -> bool {
+    /// Whether somebody has.
+    pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -178,7 +182,7 @@ pub struct Progress<'a> {
     pub what: &'a str,
     /// Which one it is, from 0.
     pub number: usize,
-    /// Of how many.
+    /// Of how many; 0: nobody knows.
     pub of: usize,
     /// How much of it is done, 0 to 1.
     pub fraction: f64,

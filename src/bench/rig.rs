@@ -1,6 +1,7 @@
 //! Backends at work on the fixed job, and the rounds that they are handed.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         mpsc::{self, Receiver},
@@ -12,7 +13,7 @@ use kernels::WorkBits;
 
 use super::{BenchError, Setup, job};
 use crate::{
-    backend::{Backend, BackendEvent, Counters, Sink},
+    backend::{Backend, BackendEvent, Counters, Reach, Sink},
     values::{BackendId, Found, HardNonces, Job, Round},
 };
 
@@ -25,6 +26,8 @@ pub struct Rig {
     job: Arc<Job>,
     next_round: u64,
     next_hard_nonce: u32,
+    /// Rounds that each backend holds.
+    held: Vec<BTreeSet<u64>>,
 }
 
 /// What becomes of announcements that were found, on the backends' threads: those that it gives back are passed on.
@@ -63,7 +66,8 @@ impl Rig {
         });
         let backends =
             (setup.start)(sink).map_err(|reason| BenchError::Start { what: setup.label(), reason })?;
-        Ok(Self { backends, events, job: Arc::new(job(work_bits)), next_round: 0, next_hard_nonce: 0 })
+        let held = vec![BTreeSet::new(); backends.len()];
+        Ok(Self { backends, events, job: Arc::new(job(work_bits)), next_round: 0, next_hard_nonce: 0, held })
     }
 
     /// The backends.
@@ -90,19 +94,37 @@ impl Rig {
             self.next_round += 1;
             Round { id: self.next_round - 1, job: self.job.clone(), hard_nonces }
         });
-        let rounds = rounds.collect();
+        let rounds: Vec<_> = rounds.collect();
+        self.held[backend].extend(rounds.iter().map(|round| round.id));
         self.backends[backend].start(rounds);
+    }
+
+    /// Takes back all rounds that the backends hold, and waits until they have let go of them. What is handed in next
+    /// counts its hard nonces from `hard_nonce` on.
+    ///
+    /// # Errors
+    /// If a backend has stopped.
+    pub fn clear(&mut self, hard_nonce: u32) -> Result<(), BenchError> {
+        for (backend, held) in self.backends.iter_mut().zip(&self.held) {
+            backend.cancel(&held.iter().copied().collect::<Vec<_>>(), Reach::Running);
+        }
+        while self.held.iter().any(|held| !held.is_empty()) {
+            self.wait(Duration::from_secs(1))?;
+        }
+        self.next_hard_nonce = hard_nonce;
+        Ok(())
     }
 
     /// Waits for something to happen, for as long as `patience`.
     ///
     /// # Errors
     /// If a backend has stopped.
-    pub fn wait(&self, patience: Duration) -> Result<Option<Event>, BenchError> {
+    pub fn wait(&mut self, patience: Duration) -> Result<Option<Event>, BenchError> {
         let name = |id: BackendId| self.backends[id.0].info().name.clone();
         match self.events.recv_timeout(patience) {
             Ok(BackendEvent::Found { announcements, .. }) => Ok(Some(Event::Found(announcements))),
             Ok(BackendEvent::Ended { backend, round }) => {
+                self.held[backend.0].remove(&round);
                 Ok(Some(Event::Ended { backend: backend.0, round }))
             }
             Ok(BackendEvent::Failed { backend, error }) => {
@@ -116,7 +138,7 @@ impl Rig {
 /// One thread that mines well, but does something to one in some dozens of the announcements that it finds.
 #[cfg(test)]
 pub fn planted(harm: impl Fn(&mut Found) + Send + Sync + Copy + 'static) -> Setup {
-    use std::num::NonZero;
+    use std::{num::NonZero, rc::Rc};
 
     use crate::backend::cpu::{CpuBackend, Settings};
 
@@ -135,5 +157,5 @@ pub fn planted(harm: impl Fn(&mut Found) + Send + Sync + Copy + 'static) -> Setu
             CpuBackend::start(BackendId(0), for_backend.clone(), harmful).map_err(|e| e.to_string())?;
         Ok(vec![Box::new(backend) as Box<dyn Backend>])
     };
-    Setup { start: Box::new(start), ..Setup::cpu(cpu) }
+    Setup { start: Rc::new(start), ..Setup::cpu(cpu) }
 }

@@ -34,7 +34,8 @@ Without a pool the miner starts one inside its own process and mines against it 
 interface: nothing leaves this machine and nobody is paid.
 
 Every flag is also a key of the settings file (--exact-target: exact-target = true) and a variable \
-(PKTMINE_EXACT_TARGET=true); flags win over variables, those over the file. `pktmine config print` shows all settings \
+(PKTMINE_EXACT_TARGET=true); flags win over variables, those over the file, that over what `pktmine tune` has found \
+for this machine. `pktmine config print` shows all settings \
 and where each comes from. The file is $XDG_CONFIG_HOME/pktmine/pktmine.toml or /etc/pktmine/pktmine.toml, unless \
 --config or PKTMINE_CONFIG names one; while mining it is read again when it changes and on SIGHUP.
 
@@ -168,7 +169,7 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Backend {
+pub(super) enum Backend {
     /// Graphics cards and processors
     #[default]
     Auto,
@@ -176,6 +177,16 @@ enum Backend {
     Cpu,
     /// Graphics processors
     Gpu,
+}
+
+impl From<Backend> for backend::Which {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => Self::Auto,
+            Backend::Cpu => Self::Cpu,
+            Backend::Gpu => Self::Gpu,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -351,11 +362,7 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
         },
-        backends: match arguments.backend {
-            Backend::Auto => backend::Which::Auto,
-            Backend::Cpu => backend::Which::Cpu,
-            Backend::Gpu => backend::Which::Gpu,
-        },
+        backends: arguments.backend.into(),
         gpu: gpu::Settings {
             devices: arguments.device.clone().map_or(gpu::Selection::Suitable, gpu::Selection::Named),
             rounds: arguments.gpu_rounds,
@@ -394,9 +401,17 @@ fn reload(layers: &Layers, current: &mut Resolved, changer: &miner::Changer) {
         Some(Err(error)) => return refused(&error),
         None => return,
     };
+    // What has been told once need not be told again.
+    for warning in new.warnings.iter().filter(|warning| !current.warnings.contains(warning)) {
+        tracing::warn!("{warning}");
+    }
+    for note in new.notes.iter().filter(|note| !current.notes.contains(note)) {
+        tracing::info!("{note}");
+    }
     let changed = new.changed(current);
     if changed.is_empty() {
         tracing::info!("the settings were read again and are what they were");
+        *current = new;
         return;
     }
     let own_pool = |resolved: &Resolved| {

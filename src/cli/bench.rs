@@ -211,7 +211,7 @@ fn or_default(list: &[u64], default: u64) -> Vec<u64> {
 }
 
 /// The first Ctrl-C ends the run with what there is, the second at once.
-fn stop_on_signal() -> anyhow::Result<Stopper> {
+pub(super) fn stop_on_signal() -> anyhow::Result<Stopper> {
     let stopper = Stopper::default();
     let asked = stopper.clone();
     let mut times = 0;
@@ -276,25 +276,28 @@ fn outcome_json(setup: &Setup, outcome: &Outcome) -> serde_json::Value {
 }
 
 /// A progress bar on stderr; nothing where that is no terminal.
-struct Bar(ProgressBar);
+pub(super) struct Bar(ProgressBar);
 
 impl Bar {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template("{prefix} [{bar:24}] {msg}");
         bar.set_style(style.expect("the template is well formed").progress_chars("=> "));
         Self(bar)
     }
 
-    fn show(&self, progress: &Progress) {
+    pub(super) fn show(&self, progress: &Progress) {
         let rate = progress.rate.map(|rate| format!("  {}", scaled(rate))).unwrap_or_default();
         let warming = if progress.fraction == 0.0 { "  warming up" } else { "" };
-        self.0.set_prefix(format!("{}/{}", progress.number + 1, progress.of));
+        // Where nobody knows of how many, the number alone says little.
+        if progress.of > 0 {
+            self.0.set_prefix(format!("{}/{}", progress.number + 1, progress.of));
+        }
         self.0.set_position((progress.fraction * 1000.0) as u64);
         self.0.set_message(format!("{}{rate}{warming}", progress.what));
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.0.finish_and_clear();
     }
 }

@@ -32,7 +32,10 @@ pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Ex
         return Err(UsageError(text).into());
     };
     match check_file(definition, &file) {
-        Ok(()) => super::print(format!("{}: all is well\n", file.display()).as_bytes()),
+        Ok(remarks) => {
+            let remarks: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
+            super::print(format!("{}: all is well\n{remarks}", file.display()).as_bytes())
+        }
         Err(ConfigError(problems)) => Err(UsageError(problems.join("\npktmine: ")).into()),
     }
 }

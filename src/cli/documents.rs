@@ -36,7 +36,7 @@ pub struct Man {
 const MORE: &str = r#".SH SETTINGS
 Every flag of \fBpktmine ann\fR is a key of the settings file by its long name, and a variable:
 \fB\-\-exact\-target\fR is \fBexact\-target = true\fR and \fBPKTMINE_EXACT_TARGET=true\fR. Flags win over variables,
-those over the file. A value can be read from another file, as secrets are: \fBKEY = { file = "PATH" }\fR,
+those over the file, that over what \fBpktmine tune\fR has found for this machine. A value can be read from another file, as secrets are: \fBKEY = { file = "PATH" }\fR,
 \fBPKTMINE_KEY_FILE=PATH\fR.
 .SH FILES
 .TP

@@ -10,6 +10,7 @@ mod documents;
 mod log;
 mod log_file;
 mod pool;
+mod tune;
 mod units;
 mod verify;
 
@@ -45,6 +46,8 @@ enum Command {
     Ann(ann::Arguments),
     /// Measure this machine, without any network
     Bench(bench::Arguments),
+    /// Find the settings with which this machine mines fastest, and keep them
+    Tune(tune::Arguments),
     /// Explain and compute which difficulty to ask a pool for
     Difficulty(difficulty::Arguments),
     /// Run a pool on this machine: a master and ann handlers, for tests, demonstrations and benchmarks
@@ -144,6 +147,7 @@ pub fn run() -> ExitCode {
             tracing::info!("settings read from {}", file.display());
         }
         resolved.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        resolved.notes.iter().for_each(|note| tracing::info!("{note}"));
     }
     let result = match (arguments.command, layered) {
         (Command::Ann(arguments), Some((layers, resolved))) => {
@@ -156,6 +160,7 @@ pub fn run() -> ExitCode {
         (Command::Devices(arguments), _) => devices::run(&arguments),
         (Command::Difficulty(arguments), _) => difficulty::run(&arguments),
         (Command::Pool(arguments), _) => pool::run(arguments),
+        (Command::Tune(arguments), _) => tune::run(&arguments, &definition()),
         (Command::Verify(arguments), _) => verify::run(arguments),
         (Command::Completions(arguments), _) => documents::completions(&arguments, definition()),
         (Command::Man(arguments), _) => documents::man(&arguments, definition()),

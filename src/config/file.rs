@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::Origin;
+use super::{Origin, tuned};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -62,11 +62,25 @@ pub(super) fn parse(text: &str, path: &Path) -> (Vec<Entry>, Vec<(Position, Stri
         let name = key.get_ref().to_string();
         match value.get_ref() {
             DeValue::Table(inner) if !is_holder(inner) => {
+                if name == tuned::TABLE {
+                    // So that its place is known, and that it is there if it is empty.
+                    let (table, key) = (Some(name.clone()), String::new());
+                    entries.push(Entry { table, key, values: Ok(Vec::new()), held_by: None, at });
+                }
                 for (key, value) in inner.iter() {
                     let at = position(text, key.span().start);
+                    if let DeValue::Table(facts) = value.get_ref()
+                        && (name.as_str(), key.get_ref().as_ref()) == (tuned::TABLE, tuned::FOR)
+                    {
+                        for (key, value) in facts.iter() {
+                            let (table, at) = (tuned::TUNED_FOR.into(), position(text, key.span().start));
+                            entries.push(entry(Some(table), key.get_ref().to_string(), value, at, path));
+                        }
+                        continue;
+                    }
                     entries.push(entry(Some(name.clone()), key.get_ref().to_string(), value, at, path));
                 }
-                if inner.is_empty() && !super::TABLES.contains(&name.as_str()) {
+                if inner.is_empty() && name != tuned::TABLE && !super::TABLES.contains(&name.as_str()) {
                     entries.push(entry(Some(name), String::new(), value, at, path));
                 }
             }

@@ -1,11 +1,14 @@
-//! Settings in layers: flags win over `PKTMINE_*` variables, those over a file, that over the defaults.
+//! Settings in layers: flags win over `PKTMINE_*` variables, those over a file, that over what `pktmine tune` has found,
+//! and that over the defaults.
 //!
 //! There is one definition of a setting: the flag. Whatever flag a command has is a key of the file (its long name),
 //! a variable (`PKTMINE_` and that name in capitals), and checked by the same parser wherever it comes from: what
 //! the lower layers say is put into the command line as if it had been typed, where it was not.
 
+mod edit;
 mod file;
 mod json;
+mod tuned;
 mod watch;
 
 use std::{
@@ -23,10 +26,15 @@ use clap::{
 };
 use etcetera::BaseStrategy;
 
+pub use edit::{EditError, Editor, Tuned};
 use file::{Given, Position};
 pub use watch::watch;
 
-use crate::plain::plain;
+use crate::{
+    backend::Which,
+    plain::plain,
+    tune::{Conditions, Machine},
+};
 
 /// The name of the file.
 pub const FILE_NAME: &str = "pktmine.toml";
@@ -48,6 +56,13 @@ const ALIKE: f64 = 0.75;
 pub enum Origin {
     /// Nobody said anything.
     Default,
+    /// What `pktmine tune` has found for this machine.
+    Tuned {
+        /// The file that it is in.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
     /// A file, and the line if it has lines that matter.
     File {
         /// The file.
@@ -65,9 +80,10 @@ impl Origin {
     fn layer(&self) -> u8 {
         match self {
             Self::Default => 0,
-            Self::File { .. } => 1,
-            Self::Variable(_) => 2,
-            Self::Flag => 3,
+            Self::Tuned { .. } => 1,
+            Self::File { .. } => 2,
+            Self::Variable(_) => 3,
+            Self::Flag => 4,
         }
     }
 }
@@ -76,6 +92,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Tuned { path, line } => write!(f, "tuned, {}, line {line}", path.display()),
             Self::File { path, line: Some(line) } => write!(f, "{}, line {line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
             Self::Variable(name) => write!(f, "variable {name}"),
@@ -128,6 +145,8 @@ pub struct Resolved {
     pub file: Option<PathBuf>,
     /// What may not be what the user meant.
     pub warnings: Vec<String>,
+    /// What is worth knowing: what is used of tuned settings.
+    pub notes: Vec<String>,
 }
 
 impl Resolved {
@@ -135,6 +154,17 @@ impl Resolved {
     pub fn changed(&self, other: &Self) -> Vec<&str> {
         let pairs = self.settings.iter().zip(&other.settings);
         pairs.filter(|(new, old)| new.values != old.values).map(|(new, _)| new.key.as_str()).collect()
+    }
+
+    /// A setting, by its key.
+    pub fn get(&self, key: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.key == key)
+    }
+
+    /// What the user says of what can be tuned: it wins over whatever is found for the same devices.
+    pub fn against_tuning(&self) -> Vec<&Setting> {
+        let given = |setting: &&Setting| setting.origin.layer() > 1;
+        self.settings.iter().filter(given).filter(|one| !tuned::together_with(&one.key).is_empty()).collect()
     }
 }
 
@@ -147,6 +177,13 @@ pub struct Layers {
     /// What was typed for the command.
     typed: ArgMatches,
     variables: BTreeMap<String, OsString>,
+    /// What is so on this machine, with this of its devices.
+    conditions: fn(Which, Option<&str>) -> Option<Conditions>,
+}
+
+/// What is so here, for tuned settings; `None` if the user means a device that is not there, which is told elsewhere.
+fn conditions_here(which: Which, device: Option<&str>) -> Option<Conditions> {
+    Machine::here(which, device).ok().map(|machine| Conditions::of(&machine))
 }
 
 /// Makes every switch of the commands that have settings one that can be switched off, too: `--json=false` wins over
@@ -186,11 +223,20 @@ impl Layers {
             ("config", Some(("print", inner))) => (vec!["config", "print"], inner),
             _ => (vec![*TABLES.iter().find(|table| **table == name)?], matches),
         };
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with(PREFIX))
-            .collect();
-        Some(Self { program, path, typed: matches.clone(), variables })
+        let typed = matches.clone();
+        Some(Self { program, path, typed, variables: variables(), conditions: conditions_here })
+    }
+
+    /// The layers that `ann` would have if nothing but the name of the file were typed.
+    ///
+    /// # Errors
+    /// If the program takes no such name.
+    pub fn of_ann(program: &Command, config: Option<&str>) -> Result<Self, ConfigError> {
+        let config = config.map(|name| format!("--config={name}"));
+        let line = [program.get_name(), "ann"].map(str::to_owned).into_iter().chain(config);
+        let matches = program.clone().try_get_matches_from(line);
+        let matches = matches.map_err(|error| ConfigError(vec![reason(&error)]))?;
+        Ok(Self::of(program, &matches).expect("`ann` has settings"))
     }
 
     /// Reads the file that there may be and puts the layers together.
@@ -203,9 +249,10 @@ impl Layers {
         let file = locate(named.as_deref());
         let mut problems = Vec::new();
         let mut given = Vec::new();
+        let mut tuned = None;
         if let Some(path) = &file {
             match self.read(path) {
-                Ok(read) => given = read,
+                Ok(read) => (given, tuned) = read,
                 Err(ConfigError(found)) => problems.extend(found),
             }
         }
@@ -216,9 +263,88 @@ impl Layers {
         if !problems.is_empty() {
             return Err(ConfigError::new(problems));
         }
-        let settings = self.merge(given)?;
+        let mut notes = Vec::new();
+        if let (Some(tuned), Some(path)) = (tuned, &file)
+            && self.table().is_none()
+        {
+            warnings.extend(self.add_tuned(tuned, path, &mut given, &mut notes)?);
+        }
+        let settings = self.merge(&given)?;
         let matches = self.parse(&settings)?;
-        Ok(Resolved { matches, settings, file, warnings })
+        Ok(Resolved { matches, settings, file, warnings, notes })
+    }
+
+    /// Adds tuned settings to what is given, if they hold with that; says why they do not, if so.
+    fn add_tuned(
+        &self,
+        tuned: tuned::Tuned,
+        path: &Path,
+        given: &mut Vec<Given>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<String>, ConfigError> {
+        let settings = self.merge(given)?;
+        if let Some(why) = self.void(&tuned, &settings) {
+            let (path, line) = (path.display(), tuned.at.line);
+            return Ok(Some(format!(
+                "{path}, line {line}: the tuned settings are void ({why}), the defaults are used: run `pktmine tune` again"
+            )));
+        }
+        given.extend(self.tuned_given(tuned, path, &settings, notes)?);
+        Ok(None)
+    }
+
+    /// Why tuned settings do not hold, with what else is set.
+    fn void(&self, tuned: &tuned::Tuned, settings: &[Setting]) -> Option<String> {
+        let value = |key: &str| settings.iter().find(|setting| setting.key == key)?.values.first()?.to_str();
+        let which = match value("backend") {
+            Some("cpu") => Which::Cpu,
+            Some("gpu") => Which::Gpu,
+            _ => Which::Auto,
+        };
+        let Some(now) = (self.conditions)(which, value("device")) else {
+            return Some("what is to mine is not there".into());
+        };
+        tuned.conditions.void(&now)
+    }
+
+    /// What is used of tuned settings that hold.
+    fn tuned_given(
+        &self,
+        tuned: tuned::Tuned,
+        path: &Path,
+        settings: &[Setting],
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Given>, ConfigError> {
+        let (mut used, mut problems) = (Vec::new(), Vec::new());
+        for (given, Position { line, column }) in tuned.settings {
+            let stronger = settings.iter().find(|setting| {
+                setting.origin != Origin::Default
+                    && tuned::together_with(&given.key).contains(&setting.key.as_str())
+            });
+            let known = settings_of(self.command()).find(|(key, _)| *key == given.key);
+            let checked = known.map_or_else(
+                || Err(format!("`pktmine {}` has no such flag", self.command().get_name())),
+                |(_, arg)| check(self.command(), arg, &given.values),
+            );
+            let shown =
+                given.values.iter().map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(" ");
+            match (checked, stronger) {
+                (Err(why), _) => problems.push(format!(
+                    "{}, line {line}, column {column}: {}: {why}",
+                    path.display(),
+                    given.key
+                )),
+                (Ok(()), Some(stronger)) => notes.push(format!(
+                    "tuned {} = {shown} is not used: {} is given ({})",
+                    given.key, stronger.key, stronger.origin
+                )),
+                (Ok(()), None) => {
+                    notes.push(format!("{} = {shown} ({})", given.key, given.origin));
+                    used.push(given);
+                }
+            }
+        }
+        if problems.is_empty() { Ok(used) } else { Err(ConfigError::new(problems)) }
     }
 
     /// The file's table that the command's settings are in; `None`: its top level.
@@ -230,9 +356,9 @@ impl Layers {
         find(&self.program, &self.path).expect("it was typed, so it exists")
     }
 
-    fn read(&self, path: &Path) -> Result<Vec<Given>, ConfigError> {
-        let all = read(&self.program, path)?;
-        Ok(all.into_iter().filter(|given| given.table.as_deref() == self.table()).collect())
+    fn read(&self, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
+        let (all, tuned) = read(&self.program, path)?;
+        Ok((all.into_iter().filter(|given| given.table.as_deref() == self.table()).collect(), tuned))
     }
 
     fn variables_given(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Given> {
@@ -285,7 +411,7 @@ impl Layers {
     }
 
     /// One value for each setting, that of the highest layer.
-    fn merge(&self, given: Vec<Given>) -> Result<Vec<Setting>, ConfigError> {
+    fn merge(&self, given: &[Given]) -> Result<Vec<Setting>, ConfigError> {
         let mut settings: Vec<_> = settings_of(self.command())
             .map(|(key, arg)| {
                 let id = arg.get_id().as_str();
@@ -373,14 +499,35 @@ impl Layers {
     }
 }
 
-/// Reads a file and checks each of its values.
+/// Reads a file and checks each of its values, tuned ones only if they hold here: those of another machine can be
+/// right there. What is good and yet worth knowing is given back.
 ///
 /// # Errors
 /// All that is wrong with it.
-pub fn check_file(program: &Command, path: &Path) -> Result<(), ConfigError> {
+pub fn check_file(program: &Command, path: &Path) -> Result<Vec<String>, ConfigError> {
     let mut program = program.clone();
     program.build();
-    read(&program, path).map(|_| ())
+    let (given, tuned) = read(&program, path)?;
+    let Some(tuned) = tuned else { return Ok(Vec::new()) };
+    let layers = Layers { variables: BTreeMap::new(), ..Layers::of_ann(&program, None)? };
+    let given: Vec<_> = given.into_iter().filter(|given| given.table.is_none()).collect();
+    let (mut given, mut remarks) = (given, Vec::new());
+    let void = layers.add_tuned(tuned, path, &mut given, &mut remarks)?;
+    Ok(void.into_iter().chain(remarks).collect())
+}
+
+/// The `PKTMINE_*` variables.
+fn variables() -> BTreeMap<String, OsString> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
+}
+
+/// The user's own file, whether there is one or not.
+pub fn own_file() -> Option<PathBuf> {
+    let folder = etcetera::choose_base_strategy().ok()?.config_dir().join("pktmine");
+    Some(folder.join(FILE_NAME))
 }
 
 /// As [`check_file`], of a file whose text is at hand.
@@ -396,9 +543,8 @@ pub fn check_text(program: &Command, path: &Path, text: &str) -> Result<(), Conf
 /// The file to read if none is named: the user's own, or the machine's. Never one in the current directory, which
 /// may be somebody else's: the file says who is paid.
 pub fn default_file() -> Option<PathBuf> {
-    let own = etcetera::choose_base_strategy().ok().map(|base| base.config_dir().join("pktmine"));
-    let machine = cfg!(unix).then(|| PathBuf::from("/etc/pktmine"));
-    own.into_iter().chain(machine).map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file())
+    let machine = cfg!(unix).then(|| Path::new("/etc/pktmine").join(FILE_NAME));
+    own_file().into_iter().chain(machine).find(|path| path.is_file())
 }
 
 fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
@@ -409,7 +555,7 @@ fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
     }
 }
 
-fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
+fn read(program: &Command, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
     let text = file::load(path).map_err(|why| {
         let remedy = "name another with --config FILE, or none with --config ''";
         ConfigError::new([format!("{}: it cannot be read ({why}); {remedy}", path.display())])
@@ -417,7 +563,11 @@ fn read(program: &Command, path: &Path) -> Result<Vec<Given>, ConfigError> {
     read_text(program, path, &text)
 }
 
-fn read_text(program: &Command, path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
+fn read_text(
+    program: &Command,
+    path: &Path,
+    text: &str,
+) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
     let cannot = |why: &dyn fmt::Display| ConfigError::new([format!("{}: {why}", path.display())]);
     let is_json = path.extension().is_some_and(|name| name == "json") || text.trim_start().starts_with('{');
     if is_json {
@@ -429,10 +579,17 @@ fn read_text(program: &Command, path: &Path, text: &str) -> Result<Vec<Given>, C
             Some(format!("{}: {}: {why}", path.display(), given.key))
         });
         let wrong: Vec<_> = wrong.collect();
-        return if wrong.is_empty() { Ok(given) } else { Err(ConfigError::new(wrong)) };
+        return if wrong.is_empty() { Ok((given, None)) } else { Err(ConfigError::new(wrong)) };
     }
     let (entries, mut problems) = file::parse(text, path);
     let mut all = Vec::new();
+    let is_tuned =
+        |entry: &file::Entry| matches!(entry.table.as_deref(), Some(tuned::TABLE | tuned::TUNED_FOR));
+    let (tuned, entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_tuned);
+    let tuned = tuned::table(tuned, path).unwrap_or_else(|mut found| {
+        problems.append(&mut found);
+        None
+    });
     for entry in entries {
         let name = match &entry.table {
             None => "ann",
@@ -467,7 +624,7 @@ fn read_text(program: &Command, path: &Path, text: &str) -> Result<Vec<Given>, C
         }
     }
     if problems.is_empty() {
-        return Ok(all);
+        return Ok((all, tuned));
     }
     problems.sort_by_key(|(at, _)| *at);
     let tell = |(Position { line, column }, text): (Position, String)| {
@@ -488,7 +645,7 @@ fn unknown_key(command: &Command, key: &str) -> String {
 }
 
 fn tables(program: &Command) -> String {
-    let known = TABLES.iter().filter(|name| find(program, &[name]).is_some());
+    let known = TABLES.iter().filter(|name| find(program, &[name]).is_some()).chain([&tuned::TABLE]);
     format!("there is {}", known.map(|name| format!("[{name}]")).collect::<Vec<_>>().join(" and "))
 }
 
@@ -626,7 +783,8 @@ mod tests {
         let matches = program.clone().try_get_matches_from(line).expect("a good command line");
         let (_, typed) = matches.subcommand().expect("ann");
         let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let layers = Layers { program, path: vec!["ann"], typed: typed.clone(), variables };
+        let typed = typed.clone();
+        let layers = Layers { program, path: vec!["ann"], typed, variables, conditions: |_, _| None };
         let resolved = layers.resolve()?;
         Ok(resolved.matches.subcommand().expect("ann").1.clone())
     }
@@ -663,5 +821,94 @@ mod tests {
         let matches = resolve("pools = ['--quiet', '-v']\n", &[], &[]).expect("it is good");
         assert_eq!(flags(&matches), (false, false, 0));
         assert_eq!(matches.get_many::<String>("pools").expect("a list").len(), 2);
+    }
+
+    const TUNED: &str = "[tuned]\nthreads = 3\nteam = 2\ngpu-rounds = 64\n[tuned.for]\nversion = '1'\n\
+                         processor = 'A'\nprocessors = 4\ncaches = []\nkernels = []\ndevices = ['cpu', 'X']\n";
+
+    /// What layers make of a file for a program that has what can be tuned, on a machine that has a GPU.
+    fn resolve_tuned(file: &str, typed: &[&str]) -> Result<Resolved, ConfigError> {
+        let flag = |name: &'static str| Arg::new(name).long(name);
+        let number = |name| flag(name).value_parser(clap::value_parser!(u32).range(1..));
+        let ann = Command::new("ann").args([number("threads"), number("team"), number("gpu-rounds")]);
+        let ann = ann.args([flag("backend").default_value("auto"), flag("device"), flag("config")]);
+        let mut program = Command::new("pktmine").subcommand(ann);
+        program.build();
+        let path = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+        std::fs::write(&path, file).expect("it can be written");
+        let config = format!("--config={}", path.display());
+        let line = ["pktmine", "ann", &config].into_iter().chain(typed.iter().copied());
+        let matches = program.clone().try_get_matches_from(line).expect("a good command line");
+        let layers = Layers::of(&program, &matches).expect("`ann` has settings");
+        let conditions = |which, device: Option<&str>| {
+            let devices: &[&str] = match which {
+                Which::Cpu => &["cpu"],
+                Which::Gpu => &["X"],
+                Which::Auto => &["cpu", "X"],
+            };
+            (device != Some("nowhere")).then(|| Conditions {
+                version: "1".into(),
+                processor: "A".into(),
+                processors: 4,
+                caches: Vec::new(),
+                kernels: Vec::new(),
+                devices: devices.iter().map(|device| (*device).into()).collect(),
+            })
+        };
+        Layers { variables: BTreeMap::new(), conditions, ..layers }.resolve()
+    }
+
+    fn origins(resolved: &Resolved) -> Vec<String> {
+        let values = resolved.settings.iter().filter_map(|setting| {
+            let origin = match &setting.origin {
+                Origin::Tuned { line, .. } => format!("tuned {line}"),
+                Origin::File { .. } => "file".into(),
+                Origin::Flag => "flag".into(),
+                _ => return None,
+            };
+            Some(format!("{}={} {origin}", setting.key, setting.values[0].display()))
+        });
+        values.collect()
+    }
+
+    #[test]
+    fn tuned_settings_are_a_layer_above_the_defaults() {
+        let resolved = resolve_tuned(TUNED, &[]).expect("it is good");
+        assert_eq!(origins(&resolved), ["threads=3 tuned 2", "team=2 tuned 3", "gpu-rounds=64 tuned 4"]);
+        assert!(resolved.warnings.is_empty() && resolved.notes.len() == 3, "{resolved:?}");
+        let ann = resolved.matches.subcommand().expect("ann").1;
+        assert_eq!(ann.get_one::<u32>("gpu-rounds"), Some(&64));
+    }
+
+    #[test]
+    fn whoever_says_something_of_the_processors_has_nothing_tuned_of_them() {
+        let resolved = resolve_tuned(TUNED, &["--threads=1"]).expect("it is good");
+        assert_eq!(origins(&resolved), ["threads=1 flag", "gpu-rounds=64 tuned 4"]);
+        let told = resolved.notes.join("\n");
+        assert!(told.contains("tuned team = 2 is not used: threads is given (command line)"), "{told}");
+        assert_eq!(resolved.against_tuning().len(), 1);
+        let resolved = resolve_tuned(&format!("gpu-rounds = 8\n{TUNED}"), &[]).expect("it is good");
+        assert_eq!(origins(&resolved), ["threads=3 tuned 3", "team=2 tuned 4", "gpu-rounds=8 file"]);
+    }
+
+    #[test]
+    fn tuned_settings_that_do_not_hold_are_void_whatever_they_are() {
+        let other = TUNED.replace("processor = 'A'", "processor = 'B'").replace("team = 2", "team = 'many'");
+        let resolved =
+            resolve_tuned(&other, &[]).expect("what is wrong on another machine may be right there");
+        assert!(origins(&resolved).is_empty() && resolved.notes.is_empty(), "{resolved:?}");
+        assert_eq!(resolved.warnings.len(), 1);
+        let told = &resolved.warnings[0];
+        for part in
+            ["line 1: the tuned settings are void", "the processor: B when", "A now", "run `pktmine tune`"]
+        {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let alone = resolve_tuned(TUNED, &["--backend=cpu"]).expect("it is good");
+        assert!(alone.warnings[0].contains("what mines: cpu, X when it was tuned, cpu now"), "{alone:?}");
+        let gone = resolve_tuned(TUNED, &["--device=nowhere"]).expect("the backend tells it");
+        assert!(gone.warnings[0].contains("what is to mine is not there"), "{gone:?}");
+        let wrong = resolve_tuned(&TUNED.replace("team = 2", "team = 0"), &[]).expect_err("it would be used");
+        assert!(wrong.to_string().contains("line 3, column 1: team: "), "{wrong}");
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use kernels::Kernel;
 
-use super::topology::{CacheGroup, cache_groups};
+use super::topology::{CacheGroup, cache_groups, cores};
 
 /// What is known of the processors that this process may run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct About {
     pub model: String,
     /// How many there are, as threads see them.
     pub processors: usize,
+    /// How many cores they are part of, if the system tells.
+    pub cores: Option<usize>,
     /// Last-level caches.
     pub caches: Vec<CacheGroup>,
     /// Kernels that they can run, the one that is used first.
@@ -27,6 +29,7 @@ impl About {
         Self {
             model: model().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cores: cores(&processors),
             caches: cache_groups(&processors),
             kernels: Kernel::available(),
         }

@@ -244,8 +244,7 @@ fn plan(threads: usize, team: Option<usize>, groups: &[CacheGroup]) -> Vec<TeamP
         }
         let bound = group.processors.iter().take(members).map(|&id| core_affinity::CoreId { id });
         let bound: Option<Vec<_>> = bind.then(|| bound.collect());
-        // A quarter of the cache is left for everything else.
-        let fitting = group.bytes.map_or(2, |bytes| bytes / 4 * 3 / ROUND_BYTES);
+        let fitting = group.bytes.map_or(2, fitting);
         if fitting >= members {
             plans.extend((0..members).map(|member| TeamPlan {
                 members: 1,
@@ -257,6 +256,21 @@ fn plan(threads: usize, team: Option<usize>, groups: &[CacheGroup]) -> Vec<TeamP
         }
     }
     plans
+}
+
+/// Whether so many threads on these caches are divided into teams of `team` threads without being told to.
+pub fn is_usual_team(threads: usize, team: usize, caches: &[CacheGroup]) -> bool {
+    plan(threads, Some(team), caches) == plan(threads, None, caches)
+}
+
+/// Rounds whose tables fit into these caches at a time; `None` where the system does not tell how large they are.
+pub fn rounds_in_cache(caches: &[CacheGroup]) -> Option<usize> {
+    caches.iter().map(|group| group.bytes.map(fitting)).sum()
+}
+
+/// Rounds whose tables fit into a cache: a quarter of it is left for everything else.
+fn fitting(cache: usize) -> usize {
+    cache / 4 * 3 / ROUND_BYTES
 }
 
 /// What runs, and why.

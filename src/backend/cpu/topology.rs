@@ -17,6 +17,21 @@ pub fn cache_groups(all: &[usize]) -> Vec<CacheGroup> {
     groups(all, |cpu| last_level_cache(Path::new("/sys/devices/system/cpu"), cpu))
 }
 
+/// How many cores the processors `all` are part of; `None` where the system does not tell. It is fewer than there are
+/// processors where cores run several threads at a time.
+pub fn cores(all: &[usize]) -> Option<usize> {
+    distinct(all, |cpu| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        parse_list(fs::read_to_string(path).ok()?.trim())
+    })
+}
+
+fn distinct(all: &[usize], siblings_of: impl Fn(usize) -> Option<BTreeSet<usize>>) -> Option<usize> {
+    let first_of = |cpu: &usize| siblings_of(*cpu)?.first().copied();
+    let firsts: Option<BTreeSet<usize>> = all.iter().map(first_of).collect();
+    firsts.map(|firsts| firsts.len()).filter(|cores| *cores > 0)
+}
+
 fn groups(all: &[usize], cache_of: impl Fn(usize) -> Option<Cache>) -> Vec<CacheGroup> {
     let mut groups = Vec::new();
     let mut rest: BTreeSet<usize> = all.iter().copied().collect();
@@ -96,6 +111,15 @@ mod tests {
         }
         let sizes = ["32768K", "2M", "77", "", "K", "99999999999999999999K"].map(parse_size);
         assert_eq!(sizes, [Some(32 << 20), Some(2 << 20), Some(77), None, None, None]);
+    }
+
+    #[test]
+    fn processors_of_one_core_are_counted_once() {
+        let pairs = |cpu: usize| Some(BTreeSet::from([cpu % 4, cpu % 4 + 4]));
+        assert_eq!(distinct(&[0, 1, 2, 3, 4, 5, 6, 7], pairs), Some(4));
+        assert_eq!(distinct(&[1, 5, 6], pairs), Some(2));
+        assert_eq!(distinct(&[0, 1], |_| None), None);
+        assert_eq!(distinct(&[], pairs), None);
     }
 
     #[test]

@@ -76,6 +76,12 @@ impl fmt::Display for Kind {
 }
 
 impl About {
+    /// A card to be told about.
+    #[cfg(test)]
+    pub fn example(name: &str) -> Self {
+        testing::about(name, "Vulkan", Kind::Discrete, "")
+    }
+
     /// How it would be used.
     ///
     /// # Errors
