@@ -32,6 +32,8 @@ mod http;
 mod http_server;
 pub mod local_pool;
 pub mod miner;
+#[cfg(test)]
+mod planted;
 mod plot;
 pub mod pool;
 pub mod protocol;
