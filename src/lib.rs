@@ -36,6 +36,8 @@ pub mod line;
 pub mod local_pool;
 pub mod miner;
 mod plain;
+#[cfg(test)]
+mod planted;
 mod plot;
 pub mod pool;
 pub mod protocol;

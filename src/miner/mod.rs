@@ -6,6 +6,8 @@
 //! mining on the backends' own threads, signals on theirs.
 
 mod control;
+#[cfg(test)]
+mod simulation;
 mod workers;
 
 use std::{
@@ -25,6 +27,8 @@ use url::Url;
 
 pub use self::control::Control;
 use self::workers::Workers;
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::{
     backend::{self, Backend, BackendEvent, BackendInfo, Counters, Sink, cpu, gpu},
     display::Display,
@@ -229,13 +233,27 @@ impl Miner {
         let output = self.settings.format.map(|_| Output::start(anstream::stdout())).transpose();
         let output = output.map_err(MinerError::Thread)?;
         let outputs = Outputs { output, watch: self.watch, display: self.display };
-        Loop::new(self.settings, self.backends, self.sender, outputs).run(&self.messages)
+        let shell = Shell::new(self.sender, &self.settings);
+        Loop::new(self.settings, self.backends, shell, outputs).run(&self.messages)
     }
 }
 
+/// The world as the loop sees it: its clock, and all that blocks and comes back as a [`Message`].
+trait Outside {
+    /// The time since the miner started.
+    fn now(&self) -> Moment;
+    /// Fetches; comes back as [`Message::Fetched`].
+    fn fetch(&mut self, fetch: pool::Fetch);
+    /// Posts; comes back as [`Message::Answered`].
+    fn post(&mut self, post: upload::Post);
+    /// Validates; comes back as [`Message::Checked`].
+    fn check(&mut self, check: upload::Check);
+    /// From now on there are so many pools, known ones included, and so many uploads to a handler at a time.
+    fn resize(&mut self, pools: usize, uploaders: usize);
+}
+
 /// The loop's state.
-struct Loop {
-    started: Instant,
+struct Loop<O> {
     settings: Settings,
     pools: Pools,
     leader: PoolId,
@@ -247,7 +265,7 @@ struct Loop {
     uploader: Uploader,
     backends: Vec<Slot>,
     reporter: Reporter,
-    shell: Shell,
+    outside: O,
     stage: Stage,
     next_status: Moment,
     next_sample: Moment,
@@ -316,13 +334,8 @@ enum Stage {
     Done,
 }
 
-impl Loop {
-    fn new(
-        settings: Settings,
-        backends: Vec<Box<dyn Backend>>,
-        sender: Sender<Message>,
-        outputs: Outputs,
-    ) -> Self {
+impl<O: Outside> Loop<O> {
+    fn new(settings: Settings, backends: Vec<Box<dyn Backend>>, outside: O, outputs: Outputs) -> Self {
         let infos: Vec<_> = backends.iter().map(|backend| backend.info().clone()).collect();
         for info in &infos {
             tracing::info!("mining on {}: {}", info.name, info.description);
@@ -338,7 +351,6 @@ impl Loop {
         let pools = Pools::new(settings.pools.clone(), settings.pool.clone());
         let fitter = Fitter::new(capacity(&settings), assumed_rate(&settings, &infos));
         Self {
-            started: Instant::now(),
             leader: pools.leader(),
             pools,
             fitter,
@@ -348,7 +360,7 @@ impl Loop {
             uploader: Uploader::new(&names, backends.len(), settings.upload.clone()),
             reporter: Reporter::new(settings.format, backends.len(), names.len(), Moment::ZERO),
             backends: backends.into_iter().map(slot).collect(),
-            shell: Shell::new(sender, &settings),
+            outside,
             stage: Stage::Mining,
             next_status: settings.interval,
             next_sample: Moment::ZERO,
@@ -370,10 +382,7 @@ impl Loop {
             self.reporter.write_legend();
         }
         while self.stage != Stage::Done {
-            self.pools(pool::Event::Tick);
-            self.upload(upload::Event::Tick);
-            self.report();
-            self.advance();
+            self.turn();
             let now = self.now();
             match messages.recv_timeout(self.next_wake().saturating_sub(now)) {
                 Ok(message) => {
@@ -389,8 +398,16 @@ impl Loop {
         self.finish()
     }
 
+    /// Does what time alone makes due.
+    fn turn(&mut self) {
+        self.pools(pool::Event::Tick);
+        self.upload(upload::Event::Tick);
+        self.report();
+        self.advance();
+    }
+
     fn now(&self) -> Moment {
-        self.started.elapsed()
+        self.outside.now()
     }
 
     /// When something is to be done though no message comes.
@@ -407,6 +424,10 @@ impl Loop {
     fn message(&mut self, message: Message) {
         match message {
             Message::Backend(BackendEvent::Found { backend, found_total, announcements }) => {
+                #[cfg(test)]
+                if planted(Bug::FoundInPauseIsLost) && !self.pauses.is_empty() {
+                    return;
+                }
                 if let Some(first) = announcements.first() {
                     self.reporter.found(backend, announcements.len(), &first.job);
                 }
@@ -420,6 +441,10 @@ impl Loop {
             Message::Fetched { request, result } => self.pools(pool::Event::Fetched { request, result }),
             Message::Answered { request, outcome } => {
                 tracing::debug!("post {request}: {outcome}");
+                #[cfg(test)]
+                if planted(Bug::DeafWhileDraining) && matches!(self.stage, Stage::Draining(_)) {
+                    return;
+                }
                 self.upload(upload::Event::Answered { request, outcome });
             }
             Message::Checked { check, verdicts } => self.upload(upload::Event::Checked { check, verdicts }),
@@ -439,9 +464,6 @@ impl Loop {
         let pools = if new.pools.is_empty() { keep.pools.clone() } else { new.pools };
         // What was chosen by chance stays.
         let upload = upload::Settings { seed: self.settings.upload.seed, ..keep.upload };
-        if upload.uploaders != self.settings.upload.uploaders {
-            self.shell.agent = upload::http::agent(upload.uploaders);
-        }
         if keep.cpu.threads != self.settings.cpu.threads {
             self.settings.cpu.threads = keep.cpu.threads;
             self.resize();
@@ -454,7 +476,7 @@ impl Loop {
         self.fitter.set_capacity(capacity(&self.settings));
         self.schedule(scheduler::Event::Policy(keep.cancel));
         let listed = self.pools.list(pools, keep.pool, self.now());
-        self.shell.fetcher = Arc::new(self.shell.fetcher.with_pools(self.pools.len()));
+        self.outside.resize(self.pools.len(), upload.uploaders);
         self.settings.pools = listed.iter().map(|(_, url)| url.clone()).collect();
         let listed = listed.into_iter().map(|(pool, url)| (pool, url.to_string())).collect();
         self.upload(upload::Event::Change { pools: listed, settings: upload });
@@ -759,11 +781,15 @@ impl Loop {
             match effect {
                 pool::Effect::Fetch(fetch) => {
                     tracing::debug!("fetch {}: {}", fetch.request, fetch.url);
-                    self.shell.fetch(fetch);
+                    self.outside.fetch(fetch);
                 }
                 pool::Effect::View { pool, view } => {
                     if pool == self.pools.leader() {
                         self.schedule(scheduler::Event::View(view.clone()));
+                    }
+                    #[cfg(test)]
+                    if planted(Bug::SecondariesUnheard) && pool != self.pools.leader() {
+                        continue;
                     }
                     self.upload(upload::Event::View { pool, view });
                 }
@@ -830,11 +856,11 @@ impl Loop {
                         post.batch.len(),
                         post.url
                     );
-                    self.shell.post(post);
+                    self.outside.post(post);
                 }
                 upload::Effect::Check(check) => {
                     tracing::debug!("check {}: {} announcements", check.check, check.announcements.len());
-                    self.shell.check(check);
+                    self.outside.check(check);
                 }
                 upload::Effect::TargetRefused { pool, work_bits } => {
                     self.pools(pool::Event::TargetRefused { pool, work_bits });
@@ -899,10 +925,12 @@ fn join(reasons: &BTreeSet<PauseReason>) -> String {
 
 /// Carries out what blocks, on threads of its own, and reports to the loop.
 struct Shell {
+    started: Instant,
     sender: Sender<Message>,
     fetcher: Arc<Fetcher>,
     fetches: Workers,
     agent: ureq::Agent,
+    uploaders: usize,
     posts: Workers,
     checks: Workers,
     validator: Arc<Mutex<Validator>>,
@@ -911,17 +939,32 @@ struct Shell {
 impl Shell {
     fn new(sender: Sender<Message>, settings: &Settings) -> Self {
         Self {
+            started: Instant::now(),
             sender,
             fetcher: Arc::new(Fetcher::new(settings.pools.len()).with_timeout(settings.fetch_timeout)),
             fetches: Workers::new("fetch", FETCHES),
             agent: upload::http::agent(settings.upload.uploaders),
+            uploaders: settings.upload.uploaders,
             posts: Workers::new("upload", POSTS),
             checks: Workers::new("check", 1),
             validator: Arc::default(),
         }
     }
+}
 
-    fn fetch(&self, fetch: pool::Fetch) {
+impl Outside for Shell {
+    fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    fn resize(&mut self, pools: usize, uploaders: usize) {
+        self.fetcher = Arc::new(self.fetcher.with_pools(pools));
+        if uploaders != self.uploaders {
+            (self.agent, self.uploaders) = (upload::http::agent(uploaders), uploaders);
+        }
+    }
+
+    fn fetch(&mut self, fetch: pool::Fetch) {
         let (fetcher, sender) = (self.fetcher.clone(), self.sender.clone());
         self.fetches.run(move || {
             let result = fetcher.fetch(&fetch);
@@ -929,7 +972,7 @@ impl Shell {
         });
     }
 
-    fn post(&self, post: upload::Post) {
+    fn post(&mut self, post: upload::Post) {
         let (agent, sender) = (self.agent.clone(), self.sender.clone());
         self.posts.run(move || {
             // Whatever happens, the uploader is told: what is in flight for ever would never be sent again.
@@ -941,7 +984,7 @@ impl Shell {
         });
     }
 
-    fn check(&self, check: upload::Check) {
+    fn check(&mut self, check: upload::Check) {
         let (validator, sender) = (self.validator.clone(), self.sender.clone());
         self.checks.run(move || {
             let mut validator = validator.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,8 @@ use super::{
     complaints::{Complaints, few},
     http::shown,
 };
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::{
     protocol::{BlockInfo, Config, WINDOW},
     values::{Block, Moment, Notice, PoolId, PoolView},
@@ -178,6 +180,10 @@ impl PoolClient {
         if let Some((_, sent)) = self.config_request.take_if(|(r, _)| *r == request) {
             // A slow pool is polled no faster than a quick one is asked again for a block.
             self.next_poll = (sent + self.settings.poll_interval).max(now + self.settings.retry_min);
+            #[cfg(test)]
+            if planted(Bug::PollingStops) && result.is_err() {
+                self.next_poll = Moment::MAX;
+            }
             self.take_config(result, now, out);
         } else if let Some((asked, _)) = self.block_requests.remove(&request) {
             self.take_block(asked, result, now, out);
@@ -340,6 +346,11 @@ impl PoolClient {
         self.note_changes(&config, tip, out);
         let agrees = self.tip.is_some_and(|old| is_small_rise(old.height, tip.height));
         self.agreeing = if agrees { self.agreeing.saturating_add(1) } else { 1 };
+        #[cfg(test)]
+        let tip = match self.tip {
+            Some(old) if planted(Bug::ReorganisationIgnored) && old.height >= tip.height => old,
+            _ => tip,
+        };
         self.tip = Some(tip);
         self.handlers = config.handlers();
         self.config = Some(config);
@@ -419,6 +430,10 @@ impl PoolClient {
         if let (Err(problem), Some((_, at, delay))) = (taken, wanted) {
             *at = now + *delay;
             let in_vain = *delay == self.settings.retry_max;
+            #[cfg(test)]
+            if planted(Bug::BlockAskedOnce) {
+                *at = Moment::MAX;
+            }
             *delay = (*delay * 2).min(self.settings.retry_max);
             // There may be no such block: it was named by another one, of which the pool may have told nonsense.
             let namer = self.chain.namer_of(asked).filter(|namer| in_vain && self.may_ask_for(*namer));
@@ -463,6 +478,10 @@ impl PoolClient {
             }
         }
         let Some(tip_height) = self.tip_height else { return };
+        #[cfg(test)]
+        if planted(Bug::HandlersFrozen) && !self.view.handlers.is_empty() {
+            self.handlers.clone_from(&self.view.handlers);
+        }
         let view =
             PoolView { handlers: self.handlers.clone(), tip_height, ann_target: self.ann_target(), blocks };
         if view != self.view {

@@ -23,6 +23,8 @@ use url::Url;
 pub use http::{FetchError, Fetcher};
 pub use work_bits::WorkBitsRule;
 
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::values::{Hardness, Job, Moment, Notice, PoolId, PoolView};
 use client::{MINE_OLD_MAX, Outbox, PoolClient};
 
@@ -354,9 +356,15 @@ impl Pools {
     /// Whether another pool leads from now on.
     fn choose_leader(&mut self, now: Moment) -> bool {
         let Some(leader) = self.clients.get(self.leader) else { return false };
+        #[cfg(test)]
+        if planted(Bug::DeadLeaderStays) && leader.is_lost() {
+            return false;
+        }
         let long_up = |place: &usize| {
             self.up_since[*place].is_some_and(|since| now >= since + self.settings.lead_back_after)
         };
+        #[cfg(test)]
+        let long_up = |place: &usize| long_up(place) && !planted(Bug::NeverLeadsBack);
         let first = self.before_leader().next();
         let is_up = |place: &usize| self.up_since[*place].is_some();
         let (next, why) = if let Some(place) = first.filter(is_up).filter(|_| self.reordered) {
@@ -396,6 +404,12 @@ impl Pools {
             signing_key: block.signing_key,
         };
         if self.job.as_ref().is_some_and(|old| Job { id: old.id, ..job.clone() } == *old) {
+            return;
+        }
+        #[cfg(test)]
+        if planted(Bug::TargetIgnored)
+            && self.job.as_ref().is_some_and(|old| old.parent_hash == job.parent_hash)
+        {
             return;
         }
         self.job = Some(job.clone());

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::{
     backend::{BackendInfo, Reach},
     values::{BackendId, HardNonces, Job, Notice, PoolView, Round},
@@ -129,6 +131,10 @@ impl NonceSupply {
         let first = self.start.wrapping_add(self.handed_out as u32);
         let before = self.handed_out >> 32;
         self.handed_out += u64::from(count);
+        #[cfg(test)]
+        if planted(Bug::NonceTwice) {
+            self.handed_out -= 1;
+        }
         (HardNonces { first, count }, self.handed_out >> 32 != before)
     }
 }
@@ -159,8 +165,18 @@ impl Scheduler {
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         match event {
             Event::Mine(job) => {
+                #[cfg(test)]
+                let before = planted(Bug::OldJobOnceMore).then(|| self.job.clone()).flatten();
                 self.job = Some(Arc::new(job));
                 self.spare();
+                #[cfg(test)]
+                if let Some(before) = before {
+                    let mut effects = self.cancel_replaced();
+                    let new = self.job.replace(before);
+                    effects.extend(self.top_up());
+                    self.job = new;
+                    return effects;
+                }
                 let mut effects = self.cancel_replaced();
                 effects.extend(self.top_up());
                 effects
@@ -171,6 +187,11 @@ impl Scheduler {
             }
             Event::Ended { backend, round } => {
                 let supply = &mut self.backends[backend.0];
+                #[cfg(test)]
+                if planted(Bug::EndedFeedsNobody) {
+                    supply.held.remove(&round);
+                    return Vec::new();
+                }
                 supply.ended |= supply.held.remove(&round).is_some_and(|held| held.cancelled.is_none());
                 self.top_up()
             }
@@ -189,10 +210,18 @@ impl Scheduler {
             }
             Event::Pause => {
                 self.paused = true;
+                #[cfg(test)]
+                if planted(Bug::PauseStopsNothing) {
+                    return Vec::new();
+                }
                 self.cancel(Reach::Running, |_| true)
             }
             Event::Resume => {
                 self.paused = false;
+                #[cfg(test)]
+                if planted(Bug::ResumeFeedsNobody) {
+                    return Vec::new();
+                }
                 self.top_up()
             }
         }
@@ -261,7 +290,10 @@ impl Scheduler {
     fn top_up(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         let Some(job) = self.job.as_ref().filter(|_| !self.paused) else { return effects };
-        for (index, supply) in self.backends.iter_mut().enumerate().filter(|(_, s)| !s.failed) {
+        let is_fed = |supply: &Supply| !supply.failed;
+        #[cfg(test)]
+        let is_fed = |supply: &Supply| is_fed(supply) || planted(Bug::FailedIsFed);
+        for (index, supply) in self.backends.iter_mut().enumerate().filter(|(_, supply)| is_fed(supply)) {
             let busy = supply.held.values().filter(|h| h.cancelled != Some(Reach::Running)).count();
             let mut rounds = Vec::new();
             for _ in busy..supply.capacity {

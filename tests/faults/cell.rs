@@ -386,11 +386,9 @@ impl World {
         if let Some(tls) = &self.tls {
             self.until("the certificate is refused", || tls.refused() > 0);
         }
-        match row.fault {
-            Fault::Target => self.until("harder ones are mined", || {
-                lock(&self.seen).iter().any(|seen| seen.work_bits == harder())
-            }),
-            _ => {}
+        if row.fault == Fault::Target {
+            let harder = || lock(&self.seen).iter().any(|seen| seen.work_bits == harder());
+            self.until("harder ones are mined", harder);
         }
     }
 
