@@ -492,9 +492,9 @@ fn five(a: Lanes) -> Lanes {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn multiply_into(sums: &mut Limbs, a: &Limbs, b: &Factor) {
-    for i in 0..5 {
+    for (i, a) in a.iter().enumerate() {
         for (sum, b) in sums.iter_mut().zip(&b.0[4 - i..]) {
-            *sum = add64(*sum, mul32(a[i], *b));
+            *sum = add64(*sum, mul32(*a, *b));
         }
     }
 }
