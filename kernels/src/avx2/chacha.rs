@@ -418,9 +418,9 @@ macro_rules! store_upper_word {
     };
 }
 
-/// The blocks that start from `start`: twenty rounds, and what they started from added. Returns words 0 to 7; the others are
-/// in `start.upper`, since transposition needs registers besides and should not begin with a word that has just been
-/// stored.
+/// The blocks that start from `start`: twenty rounds, and what they started from added. Returns words 0 to 7; the
+/// others are in `start.upper`, since transposition needs registers besides, and should not begin with a word that has
+/// just been stored.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn keystream(start: &mut Start) -> [Lanes; 8] {

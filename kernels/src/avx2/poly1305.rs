@@ -464,8 +464,8 @@ fn add(a: &Limbs, b: &Limbs) -> Limbs {
     std::array::from_fn(|i| add64(a[i], b[i]))
 }
 
-/// A number to be multiplied by: five times its limbs 1 to 4, for the limbs that 2^130 = 5 brings down, then its limbs. So
-/// limb i of a product's other factor meets, for the product's limbs 0 to 4, five in a row, from 4 − i on.
+/// A number to be multiplied by: five times its limbs 1 to 4, for the limbs that 2^130 = 5 brings down, then its limbs.
+/// So limb i of the other factor meets, for the product's limbs 0 to 4, five in a row, from 4 − i on.
 #[repr(transparent)]
 struct Factor([Lanes; 9]);
 
