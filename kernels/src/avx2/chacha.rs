@@ -198,10 +198,9 @@ pub(super) fn first_blocks(header: &[u8; 48], first: u32) -> [[u8; BLOCK]; 8] {
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn xor_eight(start: &mut Start, places: impl Fn(usize) -> (*const u8, *mut u8)) {
-    let words = keystream(start);
-    for half in 0..2 {
-        let rows = transpose32(std::array::from_fn(|i| words[8 * half + i]));
-        for (lane, row) in rows.into_iter().enumerate() {
+    let lower = keystream(start);
+    for (half, words) in [lower, start.upper].into_iter().enumerate() {
+        for (lane, row) in transpose32(words).into_iter().enumerate() {
             let (source, destination) = places(lane);
             // SAFETY: the caller's promise: sources and destinations are 64 bytes.
             unsafe { store(destination.add(32 * half), xor(row, load(source.add(32 * half)))) };
@@ -218,8 +217,7 @@ pub(super) unsafe fn one_time_keys(headers: &[*const u8; 8]) -> [Lanes; 8] {
     let mut start = Start::new();
     // SAFETY: the caller's promise.
     unsafe { start.set_lanes(headers, [0; 8]) };
-    let words = keystream(&mut start);
-    std::array::from_fn(|i| words[i])
+    keystream(&mut start)
 }
 
 /// What eight blocks start from, in the layout that the assembly knows.
@@ -228,6 +226,8 @@ struct Start {
     words: [Lanes; 16],
     /// Where words wait while their registers are needed.
     waiting: [Lanes; 2],
+    /// Words 8 to 15 of the blocks.
+    upper: [Lanes; 8],
 }
 
 impl Start {
@@ -238,7 +238,7 @@ impl Start {
         for (word, constant) in words.iter_mut().zip(CONSTANTS) {
             *word = all32(constant);
         }
-        Self { words, waiting: [zero(); 2] }
+        Self { words, waiting: [zero(); 2], upper: [zero(); 8] }
     }
 
     /// Key and nonce of each lane's header, and its counter.
@@ -412,14 +412,21 @@ macro_rules! add_word {
     };
 }
 
-/// The blocks that start from `start`: twenty rounds, and what they started from added.
+macro_rules! store_upper_word {
+    ($i:tt) => {
+        concat!("vmovdqa [{words} + 576 + 32 * (", $i, " - 8)], ymm", $i, "\n")
+    };
+}
+
+/// The blocks that start from `start`: twenty rounds, and what they started from added. Returns words 0 to 7; the
+/// others are in `start.upper`, since transposition needs registers besides, and should not begin with a word that has
+/// just been stored.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn keystream(start: &mut Start) -> [Lanes; 16] {
+fn keystream(start: &mut Start) -> [Lanes; 8] {
     let (a, b, c, d, e, f, g, h): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
-    let (i, j, k, l, m, n, o, p): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
-    // SAFETY: reads `start` and the rotations and writes where words of `start` wait, all aligned to 32 bytes as their
-    // types say; every vector register is declared as written.
+    // SAFETY: reads `start` and the rotations and writes `start` where words wait and the upper ones go, all aligned to
+    // 32 bytes as their types say; every vector register is declared as written.
     unsafe {
         asm!(
             for_words!(load_word),
@@ -430,17 +437,18 @@ fn keystream(start: &mut Start) -> [Lanes; 16] {
             "dec {rounds:e}",
             "jnz 2b",
             for_words!(add_word),
+            each!(store_upper_word 8 9 10 11 12 13 14 15),
             words = in(reg) start,
             rotations = in(reg) &ROTATIONS,
             rounds = out(reg) _,
             out("ymm0") a, out("ymm1") b, out("ymm2") c, out("ymm3") d,
             out("ymm4") e, out("ymm5") f, out("ymm6") g, out("ymm7") h,
-            out("ymm8") i, out("ymm9") j, out("ymm10") k, out("ymm11") l,
-            out("ymm12") m, out("ymm13") n, out("ymm14") o, out("ymm15") p,
+            out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
+            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
             options(nostack),
         );
     }
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    [a, b, c, d, e, f, g, h]
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! but multiplied as they are, by r^k · 2^(32 i) for word i, brought into limbs beforehand: 20 products
 //! instead of 25 and hardly any shifts. Only the first block of four, to which the accumulator is added, is split.
 
+use std::arch::asm;
 use std::arch::x86_64::_mm256_cmpgt_epi64;
+use std::mem::offset_of;
 use std::ops::Range;
 
 use super::chacha::one_time_keys;
@@ -107,7 +109,8 @@ fn clamped_limbs(words: &[Lanes; 8]) -> Limbs {
     ]
 }
 
-/// What the blocks of a chunk are multiplied by.
+/// What the blocks of a chunk are multiplied by, in the layout that the assembly knows.
+#[repr(C)]
 struct Powers {
     /// For the last three blocks, the last one first: r^k · 2^(32 i) for a block's word i, and for i = 4 the bit that is
     /// set above every block.
@@ -116,14 +119,22 @@ struct Powers {
     fourth: Factor,
     /// The bits above the last three blocks, multiplied and added up.
     top_bits: Limbs,
+    /// [`TOP_BIT`] and [`LIMB`] in all lanes.
+    top_bit: Lanes,
+    limb: Lanes,
 }
 
 impl Powers {
     #[target_feature(enable = "avx2")]
     fn new() -> Self {
         let zero = [zero(); 5];
-        let fourth = Factor { limbs: zero, fivefold: zero };
-        Self { multiples: [[zero; 5]; CHUNK - 1], fourth, top_bits: zero }
+        Self {
+            multiples: [[zero; 5]; CHUNK - 1],
+            fourth: Factor::new(zero),
+            top_bits: zero,
+            top_bit: all64(TOP_BIT),
+            limb: all64(LIMB),
+        }
     }
 
     /// The powers of `r`.
@@ -155,15 +166,19 @@ unsafe fn tags_of_four(
     next: [&Message; 4],
 ) -> [[u8; 16]; 4] {
     let chunks = messages.map(|message| u64::from(message.blocks) / CHUNK as u64);
+    let shortest = chunks.into_iter().fold(u64::MAX, u64::min);
     let longest = chunks.into_iter().fold(0, u64::max);
     let chunks = each64(chunks);
-    let in_head = longest.min((HEAD_BLOCKS / CHUNK) as u64);
+    let head = (HEAD_BLOCKS / CHUNK) as u64;
     let (heads, tails) = (messages.map(|message| message.head), messages.map(|message| message.tail));
+    let next = next.map(|message| message.head);
     let mut h = [zero(); 5];
     // SAFETY: the caller's promise.
     unsafe {
-        add_chunks(&mut h, powers, &heads, 0..in_head, chunks, &next.map(|message| message.head));
-        add_chunks(&mut h, powers, &tails, in_head..longest, chunks, &tails);
+        add_chunks(&mut h, powers, &heads, 0..shortest.min(head), &next);
+        add_last_chunks(&mut h, powers, &heads, shortest.min(head)..longest.min(head), chunks);
+        add_chunks(&mut h, powers, &tails, head..shortest, &tails);
+        add_last_chunks(&mut h, powers, &tails, shortest.max(head)..longest, chunks);
     }
 
     // One to four blocks are left, the lengths being the last of them: put where they end a chunk that begins with
@@ -192,7 +207,7 @@ unsafe fn tags_of_four(
             multiply_words(&mut sums, block, multiples);
             sums = add(&sums, &multiples[4].map(|limb| and(limb, present)));
         } else {
-            power = &powers.fourth.limbs;
+            power = powers.fourth.limbs();
             h = add(&h, &split(block, and(all64(TOP_BIT), present)));
         }
         for (factor, power) in factor.iter_mut().zip(power) {
@@ -203,7 +218,131 @@ unsafe fn tags_of_four(
     finish(carry(sums), s)
 }
 
-/// Adds those of the chunks that a lane has to its accumulator, and asks for the same ones of the next messages.
+/// Adds those of the chunks that a lane has to its accumulator.
+///
+/// # Safety
+/// The chunks can be read from each lane's pointer on.
+#[target_feature(enable = "avx2")]
+unsafe fn add_last_chunks(
+    h: &mut Limbs,
+    powers: &Powers,
+    from: &[*const u8; 4],
+    chunks: Range<u64>,
+    chunks_of_lane: Lanes,
+) {
+    for chunk in chunks {
+        let mut sums = *h;
+        // SAFETY: the caller's promise.
+        unsafe { add_chunks(&mut sums, powers, from, chunk..chunk + 1, from) };
+        let unfinished = _mm256_cmpgt_epi64(chunks_of_lane, all64(chunk));
+        for (h, sum) in h.iter_mut().zip(sums) {
+            *h = blend(*h, sum, unfinished);
+        }
+    }
+}
+
+/// A block of each lane: its low and its high 64 bits.
+macro_rules! load_block {
+    ($at:tt $low:tt $high:tt) => {
+        concat!(
+            "vmovdqu xmm10, [{a} + {at} + ",
+            $at,
+            "]\n",
+            "vinserti128 ymm10, ymm10, [{c} + {at} + ",
+            $at,
+            "], 1\n",
+            "vmovdqu xmm11, [{b} + {at} + ",
+            $at,
+            "]\n",
+            "vinserti128 ymm11, ymm11, [{d} + {at} + ",
+            $at,
+            "], 1\n",
+            "vpunpcklqdq ymm",
+            $low,
+            ", ymm10, ymm11\n",
+            "vpunpckhqdq ymm",
+            $high,
+            ", ymm10, ymm11\n",
+        )
+    };
+}
+
+/// `sum = addend + x * factor`: the factor `limb` after the one at an offset in [`Powers`].
+macro_rules! add_product {
+    ($sum:tt $product:tt, $addend:expr, $x:tt $limb:tt $($from:tt)+) => {
+        concat!(
+            "vpmuludq ymm", $product, ", ymm", $x, ", [{powers} + 32 * ", $limb, " + ", $($from),+, "]\n",
+            "vpaddq ymm", $sum, ", ymm", $product, ", ", $addend, "\n",
+        )
+    };
+}
+
+/// `sums += x * factors`: five of them, the first at an offset in [`Powers`].
+macro_rules! add_products {
+    ([$x:tt $($from:tt)+]) => {
+        concat!(
+            add_product!(5 10, "ymm5", $x 0 $($from)+),
+            add_product!(6 11, "ymm6", $x 1 $($from)+),
+            add_product!(7 12, "ymm7", $x 2 $($from)+),
+            add_product!(8 10, "ymm8", $x 3 $($from)+),
+            add_product!(9 11, "ymm9", $x 4 $($from)+),
+        )
+    };
+}
+
+/// The same for sums that begin with the bits above the blocks.
+macro_rules! start_products {
+    ([$x:tt $($from:tt)+]) => {
+        concat!(
+            add_product!(5 10, "[{powers} + {top_bits}]", $x 0 $($from)+),
+            add_product!(6 11, "[{powers} + {top_bits} + 32]", $x 1 $($from)+),
+            add_product!(7 12, "[{powers} + {top_bits} + 64]", $x 2 $($from)+),
+            add_product!(8 10, "[{powers} + {top_bits} + 96]", $x 3 $($from)+),
+            add_product!(9 11, "[{powers} + {top_bits} + 128]", $x 4 $($from)+),
+        )
+    };
+}
+
+/// Adds a block, multiplied by a power of r.
+macro_rules! add_block {
+    ($at:tt $power:tt) => {
+        concat!(
+            load_block!($at 13 14),
+            add_products!([13 "{multiples} + 160 * (5 * " $power ")"]),
+            "vpsrlq ymm13, ymm13, 32\n",
+            add_products!([13 "{multiples} + 160 * (5 * " $power " + 1)"]),
+            add_products!([14 "{multiples} + 160 * (5 * " $power " + 2)"]),
+            "vpsrlq ymm14, ymm14, 32\n",
+            add_products!([14 "{multiples} + 160 * (5 * " $power " + 3)"]),
+        )
+    };
+}
+
+/// Passes on what of a limb is above 26 bits: `[from to]`, or from two registers to two others.
+macro_rules! pass_on {
+    ([4 0]) => {
+        concat!(
+            "vpsrlq ymm10, ymm4, 26\n",
+            "vpand ymm4, ymm4, ymm15\n",
+            "vpsllq ymm11, ymm10, 2\n",
+            "vpaddq ymm0, ymm0, ymm10\n",
+            "vpaddq ymm0, ymm0, ymm11\n",
+        )
+    };
+    ([$from:tt $to:tt]) => { pass_on!([$from $to, $from $to]) };
+    ([$from:tt $to:tt, $kept:tt $sum:tt]) => {
+        concat!(
+            "vpsrlq ymm10, ymm", $from, ", 26\n",
+            "vpand ymm", $kept, ", ymm", $from, ", ymm15\n",
+            "vpaddq ymm", $sum, ", ymm", $to, ", ymm10\n",
+        )
+    };
+}
+
+/// Adds chunks that all lanes have to their accumulators, and asks for the same ones of the next messages.
+///
+/// What waits for the accumulator, the reduction of the chunk before, goes beside the products of the last three
+/// blocks, which do not. Compilers do not find that: they keep copies of the factors, on a stack that is not aligned.
 ///
 /// # Safety
 /// The chunks can be read from each lane's pointer on.
@@ -213,30 +352,84 @@ unsafe fn add_chunks(
     powers: &Powers,
     from: &[*const u8; 4],
     chunks: Range<u64>,
-    chunks_of_lane: Lanes,
     next: &[*const u8; 4],
 ) {
-    for chunk in chunks {
-        let at = chunk as usize * CHUNK * BLOCK;
-        for next in next {
-            prefetch(next.wrapping_add(at));
-        }
-        // What depends on the accumulator goes first, so that the rest can be done while the reduction is awaited.
-        let mut sums = powers.top_bits;
-        // SAFETY: the caller's promise.
-        let first = split(unsafe { load_block(from, at) }, all64(TOP_BIT));
-        multiply_into(&mut sums, &add(h, &first), &powers.fourth);
-        for (i, multiples) in powers.multiples.iter().enumerate() {
-            // SAFETY: the caller's promise.
-            let block = unsafe { load_block(from, at + BLOCK * (CHUNK - 1 - i)) };
-            multiply_words(&mut sums, block, multiples);
-        }
-        let sums = carry(sums);
-        let unfinished = _mm256_cmpgt_epi64(chunks_of_lane, all64(chunk));
-        for i in 0..5 {
-            h[i] = blend(h[i], sums[i], unfinished);
-        }
+    if chunks.is_empty() {
+        return;
     }
+    let [mut s0, mut s1, mut s2, mut s3, mut s4] = *h;
+    // SAFETY: reads what the caller promises, and `powers`, aligned to 32 bytes as its type says; prefetches never
+    // fault; every vector register is declared as written.
+    unsafe {
+        asm!(
+            "vmovdqa ymm15, [{powers} + {limb}]",
+            "2:",
+            // The sums, in 5 to 9, become the accumulator, in 0 to 4.
+            each!(pass_on [5 6, 0 1] [8 9, 3 4] [1 7, 1 2]),
+            load_block!(48 13 14),
+            start_products!([13 "{multiples}"]),
+            pass_on!([4 0]),
+            "vpsrlq ymm13, ymm13, 32",
+            add_products!([13 "{multiples} + 160"]),
+            pass_on!([2 3]),
+            add_products!([14 "{multiples} + 320"]),
+            pass_on!([0 1]),
+            "vpsrlq ymm14, ymm14, 32",
+            add_products!([14 "{multiples} + 480"]),
+            pass_on!([3 4]),
+            add_block!(32 1),
+            add_block!(16 2),
+            "prefetcht0 [{next_a} + {at}]",
+            "prefetcht0 [{next_b} + {at}]",
+            "prefetcht0 [{next_c} + {at}]",
+            "prefetcht0 [{next_d} + {at}]",
+            // The first block is split into limbs and added to the accumulator.
+            load_block!(0 13 14),
+            "vpand ymm10, ymm13, ymm15",
+            "vpaddq ymm0, ymm0, ymm10",
+            "vpsrlq ymm11, ymm13, 26",
+            "vpand ymm11, ymm11, ymm15",
+            "vpaddq ymm1, ymm1, ymm11",
+            "vpsrlq ymm12, ymm13, 52",
+            "vpsllq ymm10, ymm14, 12",
+            "vpor ymm12, ymm12, ymm10",
+            "vpand ymm12, ymm12, ymm15",
+            "vpaddq ymm2, ymm2, ymm12",
+            "vpsrlq ymm11, ymm14, 14",
+            "vpand ymm11, ymm11, ymm15",
+            "vpaddq ymm3, ymm3, ymm11",
+            "vpsrlq ymm12, ymm14, 40",
+            "vpaddq ymm4, ymm4, ymm12",
+            "vpaddq ymm4, ymm4, [{powers} + {top_bit}]",
+            each!(add_products
+                [0 "{fourth} + 32 * 4"] [1 "{fourth} + 32 * 3"] [2 "{fourth} + 32 * 2"]
+                [3 "{fourth} + 32"] [4 "{fourth}"]),
+            "add {at}, 64",
+            "cmp {at}, {end}",
+            "jne 2b",
+            multiples = const offset_of!(Powers, multiples),
+            fourth = const offset_of!(Powers, fourth),
+            top_bits = const offset_of!(Powers, top_bits),
+            top_bit = const offset_of!(Powers, top_bit),
+            limb = const offset_of!(Powers, limb),
+            powers = in(reg) powers,
+            a = in(reg) from[0],
+            b = in(reg) from[1],
+            c = in(reg) from[2],
+            d = in(reg) from[3],
+            next_a = in(reg) next[0],
+            next_b = in(reg) next[1],
+            next_c = in(reg) next[2],
+            next_d = in(reg) next[3],
+            at = inout(reg) chunks.start * (CHUNK * BLOCK) as u64 => _,
+            end = in(reg) chunks.end * (CHUNK * BLOCK) as u64,
+            inout("ymm5") s0, inout("ymm6") s1, inout("ymm7") s2, inout("ymm8") s3, inout("ymm9") s4,
+            out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _,
+            out("ymm10") _, out("ymm11") _, out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nostack, readonly),
+        );
+    }
+    *h = carry([s0, s1, s2, s3, s4]);
 }
 
 /// The block `at` bytes after each lane's pointer: low and high 64 bits.
@@ -271,17 +464,21 @@ fn add(a: &Limbs, b: &Limbs) -> Limbs {
     std::array::from_fn(|i| add64(a[i], b[i]))
 }
 
-/// A number to be multiplied by, with five times its limbs, for the limbs that 2^130 = 5 brings down.
-struct Factor {
-    limbs: Limbs,
-    fivefold: Limbs,
-}
+/// A number to be multiplied by: five times its limbs 1 to 4, for the limbs that 2^130 = 5 brings down, then its limbs.
+/// So limb i of the other factor meets, for the product's limbs 0 to 4, five in a row, from 4 − i on.
+#[repr(transparent)]
+struct Factor([Lanes; 9]);
 
 impl Factor {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn new(limbs: Limbs) -> Self {
-        Self { limbs, fivefold: limbs.map(|limb| five(limb)) }
+        let [a, b, c, d, e] = limbs;
+        Self([five(b), five(c), five(d), five(e), a, b, c, d, e])
+    }
+
+    fn limbs(&self) -> &Limbs {
+        self.0.last_chunk().expect("nine are more than five")
     }
 }
 
@@ -295,10 +492,9 @@ fn five(a: Lanes) -> Lanes {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn multiply_into(sums: &mut Limbs, a: &Limbs, b: &Factor) {
-    for i in 0..5 {
-        for j in 0..5 {
-            let b = if i + j < 5 { b.limbs[j] } else { b.fivefold[j] };
-            sums[(i + j) % 5] = add64(sums[(i + j) % 5], mul32(a[i], b));
+    for (i, a) in a.iter().enumerate() {
+        for (sum, b) in sums.iter_mut().zip(&b.0[4 - i..]) {
+            *sum = add64(*sum, mul32(*a, *b));
         }
     }
 }
@@ -454,6 +650,37 @@ mod tests {
             // SAFETY: there is AVX2; every piece can be read for the longest message's blocks.
             unsafe { tags(&messages, |i, tag| found[i] = tag) };
             assert_eq!(found, wanted, "case {case}");
+        }
+    }
+
+    /// The largest r that there is, and messages of nothing but ones, of like and of different lengths.
+    #[test]
+    fn the_largest_factors_do_not_overflow() {
+        if Avx2::new().is_none() {
+            return;
+        }
+        /// # Safety
+        /// There is AVX2, and the messages can be read for all blocks of the longest.
+        #[target_feature(enable = "avx2")]
+        unsafe fn tags_by_ones(messages: [&Message; 4]) -> [[u8; 16]; 4] {
+            let (r, s) = even_key(&[all32(u32::MAX); 8]);
+            let mut powers = Powers::new();
+            powers.set(r);
+            // SAFETY: the caller's promise.
+            unsafe { tags_of_four(&powers, s, messages, messages) }
+        }
+        let content = [0xff; 16 * 128];
+        for lengths in [[3; 4], [4; 4], [125; 4], [60, 61, 64, 67], [125, 3, 59, 124]] {
+            let at = content.as_ptr();
+            let message = |blocks| Message { header: at, head: at, tail: at, blocks, lengths: [u64::MAX; 2] };
+            let messages = lengths.map(message);
+            let expected: [[u8; 16]; 4] = lengths.map(|blocks| {
+                let key = [0xff; 32].into();
+                poly1305::Poly1305::new(&key).compute_unpadded(&content[..16 * (blocks as usize + 1)]).into()
+            });
+            // SAFETY: there is AVX2, and the content is 128 blocks long.
+            let found = unsafe { tags_by_ones(messages.each_ref()) };
+            assert_eq!(found, expected, "{lengths:?} blocks");
         }
     }
 
