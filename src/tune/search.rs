@@ -377,6 +377,7 @@ impl<C, P: Copy + PartialEq, T: Course<C, P>> Search<'_, C, P, T> {
         let mut duel = Duel(Vec::new());
         while duel.0.len() < pairs {
             self.pairs += 1;
+            let begin = self.course.now();
             let mut rates = [0.0; 2];
             let order = if duel.0.len().is_multiple_of(2) { [0, 1] } else { [1, 0] };
             for which in order {
@@ -393,6 +394,12 @@ impl<C, P: Copy + PartialEq, T: Course<C, P>> Search<'_, C, P, T> {
                 }
             }
             duel.0.push((rates[0], rates[1]));
+            // The first pair has starts in it.
+            if let Some((_, pace)) = self.paces.iter_mut().find(|(known, _)| *known == place)
+                && duel.0.len() > 1
+            {
+                pace.whole = (pace.whole * 6 + (self.course.now() - begin)) / 8;
+            }
             if is_hopeless(&duel.ratios(), pairs) {
                 return Ok((duel, Verdict::NotBetter));
             }
