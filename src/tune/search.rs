@@ -9,8 +9,8 @@
 //! A candidate is taken if the median of its ratios is above 1 by [`LEAST_GAIN`] at least, and if the signed-rank test of
 //! Wilcoxon leaves a chance of 1 in 32 at most that ratios of two settings that are equally fast look like that: pairs
 //! are ranked by how far their ratios are from 1, and the ranks of those in which the candidate was no faster may not add
-//! up to more than [`limit`] says (of five pairs to nothing, of eight to 4). The test asks for no particular kind of
-//! noise. As soon as a candidate cannot pass any more, or was slower by [`HOPELESS`] in a pair, its trial ends: that
+//! up to more than `limit` says (of five pairs to nothing, of eight to 4). The test asks for no particular kind of
+//! noise. As soon as a candidate cannot pass any more, or was slower by `HOPELESS` in a pair, its trial ends: that
 //! takes time from nobody and makes no error likelier. Ties go to what was there before, which is the defaults first.
 //!
 //! With a dozen candidates that are as fast as the defaults, one in three searches would take one of them by luck. So
