@@ -9,8 +9,8 @@
 //! A candidate is taken if the median of its ratios is above 1 by [`LEAST_GAIN`] at least, and if the signed-rank test of
 //! Wilcoxon leaves a chance of 1 in 32 at most that ratios of two settings that are equally fast look like that: pairs
 //! are ranked by how far their ratios are from 1, and the ranks of those in which the candidate was no faster may not add
-//! up to more than [`limit`] says (of five pairs to nothing, of eight to 4). The test asks for no particular kind of
-//! noise. As soon as a candidate cannot pass any more, or was slower by [`HOPELESS`] in a pair, its trial ends: that
+//! up to more than `limit` says (of five pairs to nothing, of eight to 4). The test asks for no particular kind of
+//! noise. As soon as a candidate cannot pass any more, or was slower by `HOPELESS` in a pair, its trial ends: that
 //! takes time from nobody and makes no error likelier. Ties go to what was there before, which is the defaults first.
 //!
 //! With a dozen candidates that are as fast as the defaults, one in three searches would take one of them by luck. So
@@ -377,6 +377,7 @@ impl<C, P: Copy + PartialEq, T: Course<C, P>> Search<'_, C, P, T> {
         let mut duel = Duel(Vec::new());
         while duel.0.len() < pairs {
             self.pairs += 1;
+            let begin = self.course.now();
             let mut rates = [0.0; 2];
             let order = if duel.0.len().is_multiple_of(2) { [0, 1] } else { [1, 0] };
             for which in order {
@@ -393,6 +394,12 @@ impl<C, P: Copy + PartialEq, T: Course<C, P>> Search<'_, C, P, T> {
                 }
             }
             duel.0.push((rates[0], rates[1]));
+            // The first pair has starts in it.
+            if let Some((_, pace)) = self.paces.iter_mut().find(|(known, _)| *known == place)
+                && duel.0.len() > 1
+            {
+                pace.whole = (pace.whole * 6 + (self.course.now() - begin)) / 8;
+            }
             if is_hopeless(&duel.ratios(), pairs) {
                 return Ok((duel, Verdict::NotBetter));
             }
