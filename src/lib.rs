@@ -5,7 +5,7 @@
 //! | module | takes | gives |
 //! |---|---|---|
 //! | [`pool`] | what masters say | a `PoolView` for each pool, and the `Job` to mine |
-//! | [`line`] | hash rate, upload limit | the easiest work bits that fit the line |
+//! | [`mod@line`] | hash rate, upload limit | the easiest work bits that fit the line |
 //! | [`scheduler`] | jobs, backends' appetite | rounds |
 //! | [`backend`] | rounds | announcements |
 //! | [`upload`] | announcements | batches for ann handlers, and the ledger |

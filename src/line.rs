@@ -9,7 +9,7 @@
 //! each change is a new job, for which the tables at work are given up. So that it settles,
 //!
 //! - it leaves a part of the line free, less before it mines harder ones than before it mines easier ones;
-//! - harder ones come soon, since what does not fit piles up ([`HARDER_AFTER`]), easier ones late ([`EASIER_AFTER`]);
+//! - harder ones come soon, since what does not fit piles up (`HARDER_AFTER`), easier ones late (`EASIER_AFTER`);
 //! - what is reckoned of easier ones is more than there will be: with fewer hashes for a pair of tables the rate falls.
 //!
 //! What it says is a difficulty and not a factor, so that it holds whatever a pool asks for, before and after.
