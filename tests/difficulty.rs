@@ -91,7 +91,7 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["--rate", "7K,8K"], "several rates need their difficulties"),
         (vec!["--rate", "7K@2,8K@2"], "two rates for difficulty 2"),
         (vec!["--rate", "7K", "--supply", "1"], "cannot be used with"),
-        (vec!["--upload", "50"], "try 50Mbit/s"),
+        (vec!["--upload", "50"], "such as 50Mbit/s"),
         (vec!["--supply=-1"], "above 0"),
         (vec!["--supply", "0"], "above 0"),
         (vec!["--block-time", "0"], "longer than nothing"),

@@ -65,8 +65,8 @@ pub(super) enum State {
 pub(super) struct History {
     /// A post of it ended without a word on whether it was taken.
     pub maybe_delivered: bool,
-    /// `submit elsewhere` has sorted it anew once.
-    pub sorted_anew: bool,
+    /// The list of handlers (see `Delivery`) by which it was sorted when it was last told `submit elsewhere`.
+    pub astray: Option<u64>,
     /// It was refused for what is in it, and is the part that is good.
     pub sifted: bool,
 }

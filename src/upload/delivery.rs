@@ -525,8 +525,9 @@ impl Delivery {
             Refusal::OutOfRange => {
                 return self.lose(Some(id), n, maybe_delivered, Fate::Stale, Cause::OutOfRange, cx);
             }
-            Refusal::Elsewhere if !parcel.history.sorted_anew => {
-                parcel.history.sorted_anew = true;
+            // Once for each list: a pool may change it again before it has told of the last change.
+            Refusal::Elsewhere if parcel.history.astray != Some(list) => {
+                parcel.history.astray = Some(list);
                 if list == self.list && !self.draining {
                     parcel.not_before = cx.now + WAIT_FOR_LIST;
                 }

@@ -401,11 +401,15 @@ fn a_bad_sample_stops_the_bad_part_before_it_leaves() {
 }
 
 #[test]
-fn submit_elsewhere_sorts_anew_once() {
+fn submit_elsewhere_sorts_anew_once_for_each_list() {
     let mut bench = Bench::with_handlers(1);
     bench.find(&job(100), &[0; 4]);
     bench.refuse(400, "submit elsewhere");
     bench.view(view(&["http://h1/", "http://h0/"]));
+    assert_eq!(bench.posts[0].url.as_str(), "http://h1/");
+    bench.refuse(400, "submit elsewhere");
+    assert_eq!(bench.account().rejected, 0);
+    bench.wait(60.0);
     assert_eq!(bench.posts[0].url.as_str(), "http://h1/");
     bench.refuse(400, "submit elsewhere");
     bench.wait(60.0);
