@@ -5,28 +5,6 @@
 // counter depends on nothing but the program. A lane that is not meant has a position ahead of it where it resumes;
 // what it computes until then reaches nothing, and it puts nothing out. No lane ever waits for another.
 
-struct Immediates {
-    first_unit: u32,
-    units: u32,
-}
-
-var<immediate> immediates: Immediates;
-
-struct Unit {
-    // Where the program is, in vectors.
-    program: u32,
-    slot: u32,
-    // Items first to first + count are the lanes.
-    first: u32,
-    count: u32,
-    copies: u32,
-    // Rows that the program needs.
-    rows: u32,
-    // Where the unit's part of the scratch memory begins, in words, and how many rows of it a workgroup has.
-    scratch: u32,
-    scratch_rows: u32,
-}
-
 // The programs, twice: instructions and words.
 @group(0) @binding(0) var<storage, read> programs: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> words: array<u32>;

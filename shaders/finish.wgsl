@@ -4,25 +4,6 @@
 // A thread makes an item. Copies of a lane differ in the item number, which is the nonce's first word, so nothing of the
 // keystream is shared; but how long a state is and whether it is deciphered is.
 
-struct Immediates {
-    first_unit: u32,
-    units: u32,
-}
-
-var<immediate> immediates: Immediates;
-
-struct Unit {
-    program: u32,
-    slot: u32,
-    // Items first to first + count are the lanes, and copies of them UNIT_LANES on.
-    first: u32,
-    count: u32,
-    copies: u32,
-    rows: u32,
-    scratch: u32,
-    scratch_rows: u32,
-}
-
 @group(0) @binding(0) var<storage, read> units: array<Unit>;
 @group(0) @binding(1) var<storage, read> executed: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> tables: array<vec4<u32>>;

@@ -1,8 +1,22 @@
-//! Bugs that the simulation of the whole miner plants, to show that its checks would find them.
+//! What the simulations share: the verdict on a schedule, and bugs that they plant to show that their checks would find
+//! them.
 
 use std::cell::Cell;
 
-/// A bug that the pools' clients, the scheduler or the loop could have.
+/// What is wrong in a schedule, if anything is.
+pub type Verdict = Result<(), String>;
+
+/// Ends a function that gives a [`Verdict`] with these words, unless something is true.
+macro_rules! check {
+    ($true:expr, $($words:tt)*) => {
+        if !$true {
+            return Err(format!($($words)*));
+        }
+    };
+}
+pub(crate) use check;
+
+/// A bug that the pools' clients, the scheduler, the loop or the uploader could have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// A block that could not be had once is not asked for again.
@@ -37,10 +51,45 @@ pub enum Bug {
     DeafWhileDraining,
     /// Only the leading pool's news reach the uploader.
     SecondariesUnheard,
+    /// A batch that a handler has no room for is dropped.
+    DropBatchOn503,
+    /// A batch that was not answered in time counts as unknown, and goes on.
+    CountTwiceOnTimeout,
+    /// Announcements go to the handler after the right one.
+    WrongHandler,
+    /// What waits is lost when the list of handlers changes.
+    LoseAtListChange,
+    /// Batches that are not full are lost when mining stops.
+    LoseOpenAtDrain,
+    /// Found is what became of everything: hides a loss, and so comes with one, [`Self::DropBatchOn503`].
+    FoundFromFates,
+    /// The good part of a refused batch is lost.
+    ForgetGoodPart,
+    /// A batch that was taken is sent again.
+    ResendAccepted,
+    /// An answer that cannot be read counts as a good one.
+    GarbageIsAccepted,
+    /// What a full queue drops counts nowhere.
+    SilentOverflow,
+    /// What is stale is sent all the same.
+    KeepStale,
+    /// What was taken in a post without an answer counts as a duplicate.
+    LateIsDuplicate,
+    /// Batches wait until they are full.
+    IgnoreAge,
+    /// A pool that was taken away gets what is found later.
+    FeedRemovedPool,
+    /// What a pool that was taken away did not get in time counts nowhere.
+    DropRemovedSilently,
+    /// Of a backend that has erred, samples are checked as before.
+    TrustErring,
+    /// The limit on uploads is not kept.
+    IgnoreLimit,
 }
 
 impl Bug {
-    pub const ALL: [Self; 16] = [
+    /// Those of clients, scheduler and loop.
+    pub const OF_MINER: [Self; 16] = [
         Self::BlockAskedOnce,
         Self::PollingStops,
         Self::ReorganisationIgnored,
@@ -58,6 +107,27 @@ impl Bug {
         Self::DeafWhileDraining,
         Self::SecondariesUnheard,
     ];
+
+    /// Those of the uploader.
+    pub const OF_UPLOADER: [Self; 17] = [
+        Self::DropBatchOn503,
+        Self::CountTwiceOnTimeout,
+        Self::WrongHandler,
+        Self::LoseAtListChange,
+        Self::LoseOpenAtDrain,
+        Self::FoundFromFates,
+        Self::ForgetGoodPart,
+        Self::ResendAccepted,
+        Self::GarbageIsAccepted,
+        Self::SilentOverflow,
+        Self::KeepStale,
+        Self::LateIsDuplicate,
+        Self::IgnoreAge,
+        Self::FeedRemovedPool,
+        Self::DropRemovedSilently,
+        Self::TrustErring,
+        Self::IgnoreLimit,
+    ];
 }
 
 thread_local! {
@@ -66,7 +136,9 @@ thread_local! {
 
 /// Whether the miners of this thread have that bug.
 pub fn planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    PLANTED.get().is_some_and(|planted| {
+        planted == bug || (planted == Bug::FoundFromFates && bug == Bug::DropBatchOn503)
+    })
 }
 
 /// Does something with a bug planted in this thread's miners.

@@ -45,6 +45,9 @@ const TIMES: [&str; 8] = [
 /// What other work on the machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(4);
 
+/// Whoever asks more often sees old answers: the pool makes its statistics anew once in 50 ms.
+const BETWEEN_STATS: Duration = Duration::from_millis(60);
+
 fn is_full() -> bool {
     std::env::var("PKTMINE_FLOOD").is_ok_and(|value| value == "full")
 }
@@ -363,7 +366,7 @@ fn many_connections_on_which_nothing_is_asked_keep_nobody_out() {
             let expected = many.min(most - 5);
             while pool.stats()["connections"].as_u64() < Some(expected as u64) {
                 assert!(begun.elapsed() < PATIENCE, "{}", pool.stats());
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(BETWEEN_STATS);
             }
             // A miner that comes now is let in as well.
             for _ in 0..20 {
@@ -664,7 +667,7 @@ fn batches_beyond_the_bound_are_told_503_memory_stays_and_the_pool_recovers() {
             while !over.load(Ordering::Relaxed) {
                 let queued = pool.stats()["queued"].as_u64().expect("a number") as usize;
                 most_queued.fetch_max(queued, Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(BETWEEN_STATS);
             }
         });
         let clients: Vec<_> = (0..clients)

@@ -12,13 +12,12 @@ use std::{
 
 use kernels::{Announcement, Invalid, Validator, WorkBits};
 use pktmine::{
-    backend::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, Which, cpu, gpu},
+    backend::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, cpu},
     local_pool::{self, LocalPool},
     miner::{Miner, Settings, Stopper},
     pool,
     protocol::BlockHash,
     report::{Snapshot, Watch},
-    scheduler::CancelPolicy,
     upload::{self, Account, Cause, Check, Effect, Event, Fate, Ledger, SAMPLED, Uploader},
     values::{BackendId, Block, Found, Job, PoolId, PoolView, Round},
 };
@@ -61,21 +60,12 @@ fn one_thread() -> cpu::Settings {
 }
 
 fn settings(pool: &LocalPool) -> Settings {
-    let upload = upload::Settings::new("tester".parse().expect("letters"), 7);
+    let defaults = Settings::new(vec![pool.url()], "tester".parse().expect("letters"), 7);
     Settings {
-        pools: vec![pool.url()],
-        pool: pool::Settings { poll_interval: Duration::from_millis(100), ..pool::Settings::default() },
-        fetch_timeout: Duration::from_secs(5),
-        upload: upload::Settings { batch_age: Duration::from_millis(200), batch_len: 256, ..upload },
-        cancel: CancelPolicy::Now,
-        backends: Which::Cpu,
-        gpu: gpu::Settings::default(),
-        cpu: one_thread(),
-        duration: None,
+        pool: pool::Settings { poll_interval: Duration::from_millis(100), ..defaults.pool },
+        upload: upload::Settings { batch_age: Duration::from_millis(200), batch_len: 256, ..defaults.upload },
         drain: Duration::from_secs(20),
-        interval: Duration::from_secs(1),
-        quiet: false,
-        format: None,
+        ..defaults
     }
 }
 

@@ -11,12 +11,11 @@ use std::{
 
 use kernels::WorkBits;
 use pktmine::{
-    backend::{Which, cpu, gpu},
+    backend::{Which, cpu},
     local_pool::{self, HandlerState, LocalPool},
     miner::{Changer, Control, Miner, Settings, Stopper},
     pool,
     report::{Phase, Snapshot, Watch},
-    scheduler::CancelPolicy,
     upload::{self, Account, Cause, Fate, Ledger, Limit, Refusal},
     values::{Hardness, PauseReason},
 };
@@ -37,16 +36,15 @@ fn easy() -> local_pool::Settings {
 
 /// Everything in a hurry, so that what takes half a minute in earnest takes a second here.
 fn hurried(pools: Vec<Url>) -> Settings {
-    let upload = upload::Settings::new("tester".parse().expect("letters"), 7);
+    let defaults = Settings::new(pools, "tester".parse().expect("letters"), 7);
     Settings {
-        pools,
         pool: pool::Settings {
             poll_interval: Duration::from_millis(100),
             retry_min: Duration::from_millis(50),
             retry_max: Duration::from_millis(200),
             down_after: Duration::from_millis(1500),
             lead_back_after: Duration::from_secs(2),
-            ..pool::Settings::default()
+            ..defaults.pool
         },
         fetch_timeout: Duration::from_secs(1),
         upload: upload::Settings {
@@ -55,17 +53,13 @@ fn hurried(pools: Vec<Url>) -> Settings {
             batch_len: 128,
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_millis(200),
-            ..upload
+            ..defaults.upload
         },
-        cancel: CancelPolicy::Now,
         backends: Which::Cpu,
-        gpu: gpu::Settings::default(),
-        cpu: cpu::Settings { threads: NonZero::new(1), ..cpu::Settings::default() },
-        duration: None,
+        cpu: cpu::Settings { threads: NonZero::new(1), ..defaults.cpu },
         drain: Duration::from_secs(20),
         interval: Duration::from_secs(1),
-        quiet: false,
-        format: None,
+        ..defaults
     }
 }
 

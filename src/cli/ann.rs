@@ -8,10 +8,11 @@ use kernels::WorkBits;
 use url::Url;
 
 use super::{
-    Exit, KernelChoice, Log, UsageError, parse_duration, parse_period, pool_url, units::parse_upload_limit,
+    Exit, KernelChoice, Log, UsageError, gpu, parse_duration, parse_period, pool_url,
+    units::parse_upload_limit,
 };
 use crate::{
-    backend::{self, cpu, gpu},
+    backend::{self, cpu, gpu::StartError as GpuError},
     config::{self, Layers, Resolved},
     display::{self, Display},
     local_pool,
@@ -73,18 +74,8 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     backend: Backend,
 
-    /// GPUs that mine: indices and parts of names as `pktmine devices` lists them, separated by commas [default: all
-    /// graphics cards; what shares the processor only when named here]
-    #[arg(long, value_name = "LIST")]
-    device: Option<String>,
-
-    /// Rounds that each GPU takes at once [default: what suits it]
-    #[arg(long, value_name = "N")]
-    gpu_rounds: Option<NonZero<u32>>,
-
-    /// Settings of GPU passes that change nothing but their speed, for measuring: KEY=VALUE, separated by commas
-    #[arg(long, value_name = "SETTINGS", hide = true)]
-    gpu_tuning: Option<gpu::Tuning>,
+    #[command(flatten)]
+    gpu: gpu::Flags,
 
     /// CPU kernel: auto is the fastest that the processor can run
     #[arg(long, default_value = "auto", value_name = "KERNEL")]
@@ -254,11 +245,6 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     if arguments.quiet {
         log.be_quiet();
     }
-    if arguments.backend == Backend::Cpu && (arguments.device.is_some() || arguments.gpu_rounds.is_some()) {
-        return Err(
-            UsageError("--device and --gpu-rounds are for GPUs: leave --backend cpu away".into()).into()
-        );
-    }
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;
     let settings = if arguments.pools.is_empty() {
@@ -270,16 +256,16 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
         let url = pool.url();
         own_pool = Some(pool);
-        settings(&arguments, vec![url], LOCAL_PAY_TO.parse().expect("it has letters only"))
+        settings(&arguments, vec![url], LOCAL_PAY_TO.parse().expect("it has letters only"))?
     } else {
         named_pools(&arguments)?
     };
     let live = !arguments.json && !arguments.quiet;
     let mut miner = Miner::new(settings).map_err(|error| match error {
-        MinerError::Backend(backend::StartError::Gpu(gpu::StartError::Unknown(error))) => {
+        MinerError::Backend(backend::StartError::Gpu(GpuError::Unknown(error))) => {
             UsageError(format!("--device: {error}")).into()
         }
-        MinerError::Backend(backend::StartError::Gpu(error @ gpu::StartError::Rounds { .. })) => {
+        MinerError::Backend(backend::StartError::Gpu(error @ GpuError::Rounds { .. })) => {
             UsageError(error.to_string()).into()
         }
         error => anyhow::Error::from(error),
@@ -337,37 +323,31 @@ fn named_pools(arguments: &Arguments) -> Result<miner::Settings, UsageError> {
     let missing = "who is to be paid? give your address with --paymentaddr ADDRESS (or paymentaddr in the settings \
                    file, or PKTMINE_PAYMENTADDR)";
     let pay_to = arguments.paymentaddr.clone().ok_or_else(|| UsageError(missing.into()))?;
-    Ok(settings(arguments, arguments.pools.clone(), pay_to))
+    settings(arguments, arguments.pools.clone(), pay_to)
 }
 
 /// What the miner is to do, for these pools and this address.
-fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Settings {
-    let upload_defaults = upload::Settings::new(pay_to, fastrand::u64(..));
-    miner::Settings {
-        pools,
+fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> Result<miner::Settings, UsageError> {
+    let defaults = miner::Settings::new(pools, pay_to, fastrand::u64(..));
+    Ok(miner::Settings {
         pool: pool::Settings {
             mine_old: arguments.mineold,
             exact_target: arguments.exact_target,
             easiest: arguments.min_difficulty.map(WorkBits::at_least),
-            ..pool::Settings::default()
+            ..defaults.pool
         },
-        fetch_timeout: miner::FETCH_TIMEOUT,
         upload: upload::Settings {
-            uploaders: arguments.uploaders.map_or(upload_defaults.uploaders, NonZero::get),
-            timeout: arguments.uploadtimeout.unwrap_or(upload_defaults.timeout),
+            uploaders: arguments.uploaders.map_or(defaults.upload.uploaders, NonZero::get),
+            timeout: arguments.uploadtimeout.unwrap_or(defaults.upload.timeout),
             limit: arguments.max_upload,
-            ..upload_defaults
+            ..defaults.upload
         },
         cancel: match arguments.cancel {
             Cancel::Now => CancelPolicy::Now,
             Cancel::Finish => CancelPolicy::Finish,
         },
         backends: arguments.backend.into(),
-        gpu: gpu::Settings {
-            devices: arguments.device.clone().map_or(gpu::Selection::Suitable, gpu::Selection::Named),
-            rounds: arguments.gpu_rounds,
-            tuning: arguments.gpu_tuning.clone().unwrap_or_default(),
-        },
+        gpu: arguments.gpu.settings(arguments.backend == Backend::Cpu)?,
         cpu: cpu::Settings {
             threads: arguments.threads,
             team: arguments.team,
@@ -379,11 +359,11 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> miner::Set
             },
         },
         duration: arguments.duration,
-        drain: miner::DRAIN,
         interval: arguments.interval,
         quiet: arguments.quiet,
         format: Some(if arguments.json { Format::Json } else { Format::Text }),
-    }
+        ..defaults
+    })
 }
 
 /// Puts the layers together again and has the miner change what can be changed while it mines. What is wrong is told,
@@ -421,16 +401,17 @@ fn reload(layers: &Layers, current: &mut Resolved, changer: &miner::Changer) {
         return refused(&"going to or from the miner's own pool needs a restart");
     }
     let (live, other): (Vec<_>, Vec<_>) = changed.iter().partition(|key| LIVE.contains(key));
-    if !live.is_empty() && !own_pool(&new) {
-        match named_pools(&arguments) {
+    if !live.is_empty() {
+        let changed = if own_pool(&new) {
+            // It stays: nothing else is known of it here.
+            settings(&arguments, Vec::new(), LOCAL_PAY_TO.parse().expect("it has letters only"))
+        } else {
+            named_pools(&arguments)
+        };
+        match changed {
             Ok(settings) => changer.change(settings),
             Err(error) => return refused(&error),
         }
-    } else if !live.is_empty() {
-        // The pool of our own stays: nothing else is known of it here.
-        changer.change(settings(&arguments, Vec::new(), LOCAL_PAY_TO.parse().expect("it has letters only")));
-    }
-    if !live.is_empty() {
         tracing::info!("settings changed: {}", join(&live));
     }
     if !other.is_empty() {

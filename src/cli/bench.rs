@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{Exit, KernelChoice, UsageError, parse_period};
+use super::{Exit, KernelChoice, UsageError, gpu, parse_period};
 use crate::{
-    backend::{cpu, gpu},
+    backend::cpu,
     bench::{
         self, Progress, Report, Settings, Setup, Stopper,
         checksum::{self, Outcome, Verdict},
@@ -48,18 +48,8 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     team: Option<NonZero<usize>>,
 
-    /// GPUs that mine: indices and parts of names as `pktmine devices` lists them, separated by commas [default: all
-    /// graphics cards]
-    #[arg(long, value_name = "LIST")]
-    device: Option<String>,
-
-    /// Rounds that each GPU takes at once [default: what suits it]
-    #[arg(long, value_name = "N")]
-    gpu_rounds: Option<NonZero<u32>>,
-
-    /// Settings of GPU passes that change nothing but their speed, for measuring: KEY=VALUE, separated by commas
-    #[arg(long, value_name = "SETTINGS", hide = true)]
-    gpu_tuning: Option<gpu::Tuning>,
+    #[command(flatten)]
+    gpu: gpu::Flags,
 
     /// Difficulties, each measured by itself: 2,128,4096 [default: 128; with --checksum 2]
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(2..))]
@@ -155,19 +145,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 /// What is to be measured, one after the other.
 fn setups(arguments: &Arguments) -> Result<Vec<Setup>, UsageError> {
-    let of_gpus = arguments.device.is_some() || arguments.gpu_rounds.is_some();
-    match arguments.backend {
-        Backend::Cpu if of_gpus => {
-            return Err(UsageError(
-                "--device and --gpu-rounds are for GPUs: leave --backend cpu away".into(),
-            ));
-        }
-        Backend::Gpu if !arguments.threads.is_empty() || arguments.team.is_some() => {
-            return Err(UsageError(
-                "--threads and --team are for processors: leave --backend gpu away".into(),
-            ));
-        }
-        _ => {}
+    if arguments.backend == Backend::Gpu && (!arguments.threads.is_empty() || arguments.team.is_some()) {
+        return Err(UsageError("--threads and --team are for processors: leave --backend gpu away".into()));
     }
     let threads = match arguments.threads.as_slice() {
         [] => vec![None],
@@ -179,11 +158,7 @@ fn setups(arguments: &Arguments) -> Result<Vec<Setup>, UsageError> {
         kernel: arguments.kernel.0,
         ..cpu::Settings::default()
     };
-    let gpu = gpu::Settings {
-        devices: arguments.device.clone().map_or(gpu::Selection::Suitable, gpu::Selection::Named),
-        rounds: arguments.gpu_rounds,
-        tuning: arguments.gpu_tuning.clone().unwrap_or_default(),
-    };
+    let gpu = arguments.gpu.settings(arguments.backend == Backend::Cpu)?;
     let unknown = |error| UsageError(format!("--device: {error}"));
     let has_gpus = arguments.backend != Backend::Cpu && gpu.devices.finds_any().map_err(unknown)?;
     let mut setups = Vec::new();

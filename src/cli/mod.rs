@@ -7,6 +7,7 @@ mod config;
 mod devices;
 mod difficulty;
 mod documents;
+mod gpu;
 mod log;
 mod log_file;
 mod pool;

@@ -34,7 +34,7 @@ use crate::{
     display::Display,
     line::{self, Fitter, OverflowWatch},
     pool::{self, Fetcher, Pools},
-    protocol::difficulty_shown,
+    protocol::{PayTo, difficulty_shown},
     report::{
         BackendRow, COMPLAINTS_MAX, Complaint, Format, JobRow, Output, OutputError, PATIENCE, Phase, PoolRow,
         RateRow, Reporter, Snapshot, Watch,
@@ -49,6 +49,9 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long a master may take to answer, unless tests say otherwise.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two status lines, unless the user says otherwise.
+pub const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Time between two samples of the rates.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -94,6 +97,28 @@ pub struct Settings {
     pub quiet: bool,
     /// What status lines look like; `None`: there are none, and no totals.
     pub format: Option<Format>,
+}
+
+impl Settings {
+    /// The defaults: everything that there is mines until it is told to stop, and nothing is printed. `seed` is what chance in
+    /// uploads is made from.
+    pub fn new(pools: Vec<Url>, pay_to: PayTo, seed: u64) -> Self {
+        Self {
+            pools,
+            pool: pool::Settings::default(),
+            fetch_timeout: FETCH_TIMEOUT,
+            upload: upload::Settings::new(pay_to, seed),
+            cancel: CancelPolicy::Now,
+            backends: backend::Which::Auto,
+            cpu: cpu::Settings::default(),
+            gpu: gpu::Settings::default(),
+            duration: None,
+            drain: DRAIN,
+            interval: INTERVAL,
+            quiet: false,
+            format: None,
+        }
+    }
 }
 
 /// Why mining failed.

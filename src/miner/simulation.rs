@@ -22,7 +22,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     backend::Reach,
-    planted::{self, Bug},
+    planted::{self, Bug, Verdict, check},
     pool::FetchError,
     protocol::{BlockHash, WINDOW},
     upload::{Batch, Cause, PostOutcome},
@@ -38,16 +38,6 @@ const SCHEDULES_FOR_A_BUG: u64 = 300;
 /// When faults end, and when all is to be well again.
 const HEALED: Duration = Duration::from_secs(40);
 const CALM: Duration = Duration::from_secs(75);
-
-type Verdict = Result<(), String>;
-
-macro_rules! check {
-    ($true:expr, $($words:tt)*) => {
-        if !$true {
-            return Err(format!($($words)*));
-        }
-    };
-}
 
 /// What the loop asks of the world, in order, and what it is told of the time.
 #[derive(Clone, Default)]
@@ -277,14 +267,14 @@ fn handler_url(pool: usize, handler: usize) -> Url {
 }
 
 fn settings(pools: Vec<Url>, seed: u64, rng: &mut fastrand::Rng) -> Settings {
+    let defaults = Settings::new(pools, "payme".parse().unwrap(), seed);
     Settings {
-        pools,
         pool: pool::Settings {
             poll_interval: seconds(1.5),
             retry_max: seconds(2.0),
             down_after: seconds(5.0),
             lead_back_after: seconds(5.0),
-            ..pool::Settings::default()
+            ..defaults.pool
         },
         fetch_timeout: seconds(5.0),
         upload: upload::Settings {
@@ -293,17 +283,12 @@ fn settings(pools: Vec<Url>, seed: u64, rng: &mut fastrand::Rng) -> Settings {
             batch_len: rng.usize(1..=8),
             batch_age: seconds(3.0),
             backoff_max: seconds(4.0),
-            ..upload::Settings::new("payme".parse().unwrap(), seed)
+            ..defaults.upload
         },
         cancel: if rng.bool() { CancelPolicy::Now } else { CancelPolicy::Finish },
-        backends: backend::Which::Cpu,
-        cpu: cpu::Settings::default(),
-        gpu: gpu::Settings::default(),
-        duration: None,
         drain: seconds(40.0),
-        interval: seconds(10.0),
         quiet: true,
-        format: None,
+        ..defaults
     }
 }
 
@@ -1025,7 +1010,7 @@ fn in_every_schedule_the_miner_keeps_its_books_and_follows_the_pools() {
 
 #[test]
 fn the_same_checks_find_every_bug_planted_in_clients_scheduler_and_loop() {
-    Bug::ALL.into_par_iter().for_each(|bug| {
+    Bug::OF_MINER.into_par_iter().for_each(|bug| {
         let fails = |seed| Some((seed, World::new(seed).run().err()?));
         let found = planted::with(bug, || (0..SCHEDULES_FOR_A_BUG).find_map(fails));
         let (seed, fault) = found.unwrap_or_else(|| panic!("{bug:?} goes unnoticed"));

@@ -9,8 +9,6 @@ use std::{
 
 use kernels::Invalid;
 
-#[cfg(test)]
-use super::planted::{Bug, planted};
 use super::{
     Check, Effect, Post, Settings,
     answer::{self, Outcome, PostOutcome, Refusal, Trouble},
@@ -21,6 +19,8 @@ use super::{
     limit::{Bucket, Limit},
     queue::Queue,
 };
+#[cfg(test)]
+use crate::planted::{Bug, planted};
 use crate::values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView};
 
 /// How long a batch waits that was told `submit elsewhere` by the handler that the newest list names: long

@@ -23,8 +23,6 @@ pub mod http;
 mod judge;
 mod ledger;
 mod limit;
-#[cfg(test)]
-mod planted;
 mod queue;
 #[cfg(test)]
 mod simulation;

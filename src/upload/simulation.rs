@@ -17,27 +17,15 @@ use kernels::{Announcement, Hash32, Invalid, WorkBits};
 use rayon::prelude::*;
 use url::Url;
 
-use super::{
-    planted::{self, Bug},
-    *,
-};
+use super::*;
 use crate::{
+    planted::{self, Bug, Verdict, check},
     protocol::BlockHash,
     values::{Block, Job},
 };
 
 /// How many schedules are tried. Any number may be: a schedule is made from its number alone.
 const SCHEDULES: u64 = 1000;
-
-type Verdict = Result<(), String>;
-
-macro_rules! check {
-    ($true:expr, $($words:tt)*) => {
-        if !$true {
-            return Err(format!($($words)*));
-        }
-    };
-}
 
 /// What makes a schedule what it is.
 #[derive(Clone, Debug)]
@@ -685,9 +673,9 @@ fn ledger_backends_and_pools_agree_in_every_schedule() {
 
 #[test]
 fn the_same_checks_find_every_planted_bug() {
-    for bug in Bug::ALL {
+    for bug in Bug::OF_UPLOADER {
         let schedule = |seed| Some((seed, World::new(seed).run().err()?));
-        let found = planted::with(Some(bug), || (0..SCHEDULES).find_map(schedule));
+        let found = planted::with(bug, || (0..SCHEDULES).find_map(schedule));
         let (seed, fault) = found.unwrap_or_else(|| panic!("{bug:?} goes unnoticed"));
         println!("{bug:?}: schedule {seed}: {fault:.60}");
     }

@@ -16,10 +16,9 @@ use kernels::{WorkBits, announcement::short_hash};
 use pktmine::{
     backend::{self, BackendEvent, Sink, Which, cpu, gpu},
     local_pool::{self, LocalPool, Validate},
-    miner::{Changer, FETCH_TIMEOUT, Miner, Settings, Stopper},
+    miner::{Changer, Miner, Settings, Stopper},
     pool,
     protocol::BlockHash,
-    scheduler::CancelPolicy,
     upload::{self, Account, Ledger},
 };
 use url::Url;
@@ -72,22 +71,14 @@ impl Pace {
     };
 
     fn settings(&self, pools: Vec<Url>) -> Settings {
-        let pay_to = "tester".parse().expect("letters");
+        let defaults = Settings::new(pools, "tester".parse().expect("letters"), 7);
         let share = cpu::Share { max_cpu: Some(self.part), ..cpu::Share::default() };
         let real = Settings {
-            pools,
-            pool: pool::Settings::default(),
-            fetch_timeout: FETCH_TIMEOUT,
-            upload: upload::Settings::new(pay_to, 7),
-            cancel: CancelPolicy::Now,
             backends: Which::Cpu,
-            gpu: gpu::Settings::default(),
             cpu: cpu::Settings { threads: NonZero::new(1), share, ..cpu::Settings::default() },
-            duration: None,
             drain: self.patience,
             interval: Duration::from_secs(1),
-            quiet: false,
-            format: None,
+            ..defaults
         };
         if self.real {
             return real;

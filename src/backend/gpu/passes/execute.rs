@@ -34,7 +34,10 @@ const MUL_HIGH: Part = Part::Either {
     int32: include_str!("../../../../shaders/mul_high_u32.wgsl"),
 };
 const OPS: Part = Part::Text(include_str!("../../../../shaders/execute_ops.wgsl"));
-const EXECUTE: Part = Part::Text(include_str!("../../../../shaders/execute.wgsl"));
+const EXECUTE: Part = Part::Text(concat!(
+    include_str!("../../../../shaders/unit.wgsl"),
+    include_str!("../../../../shaders/execute.wgsl"),
+));
 
 const STORAGE_REGISTERS: Part = Part::Text(
     "fn load_row(row: u32) -> u32 {

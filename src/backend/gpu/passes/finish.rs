@@ -23,7 +23,10 @@ use super::super::source::Part;
 /// Items that a lane stands for, at most.
 const COPIES: u32 = (TABLE_ITEMS as u32).div_ceil(UNIT_LANES);
 
-const FINISH: Part = Part::Text(include_str!("../../../../shaders/finish.wgsl"));
+const FINISH: Part = Part::Text(concat!(
+    include_str!("../../../../shaders/unit.wgsl"),
+    include_str!("../../../../shaders/finish.wgsl"),
+));
 const SORTED: Part = Part::Text(include_str!("../../../../shaders/finish_sorted.wgsl"));
 const UNSORTED: Part = Part::Text(
     "fn place(first_state: u32, count: u32, thread: u32) -> u32 {
