@@ -23,6 +23,9 @@
 //! `upload` are state machines, `(event, now) → effects`; their thin shells of HTTP, threads and clock are put
 //! together in [`miner`]; [`cli`] is what the user types, [`config`] what else settings come from. `local_pool` knows nothing of the miner, only [`protocol`].
 
+// Such macros panic where nothing can be written.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 pub mod backend;
 pub mod bench;

@@ -2,9 +2,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -46,6 +46,17 @@ fn fates(pool: &Value) -> u64 {
 fn vectors(name: &str) -> Value {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
     serde_json::from_slice(&fs::read(path).expect("the vectors are there")).expect("JSON")
+}
+
+/// Writes an announcement of the network into a file of the folder: its parent as explorers show it, and the file.
+fn real_announcement(folder: &Path) -> (String, String) {
+    let real = &vectors("real_world.json")["announcements"][0];
+    let bytes = |key: &str| hex::decode(real[key].as_str().expect("text")).expect("digits");
+    let file = folder.join("raw.bin");
+    fs::write(&file, bytes("announcement")).expect("it can be written");
+    let mut parent = bytes("parent_block_hash");
+    parent.reverse();
+    (hex::encode(parent), file.display().to_string())
 }
 
 /// Sends a signal to a process.
@@ -246,6 +257,40 @@ fn a_full_disk_under_the_log_or_the_results_does_not_stop_mining() {
         log.contains("the pool of our own counted") || log.contains("results are not all written"),
         "{log}"
     );
+}
+
+/// Commands that print what they found and end.
+#[cfg(target_os = "linux")]
+const PRINTING: [&[&str]; 8] = [
+    &["bench", "--backend", "cpu", "--threads", "1", "--difficulty", "2", "--duration", "300ms"],
+    &["bench", "--backend", "cpu", "--threads", "1", "--difficulty", "2", "--duration", "300ms", "--json"],
+    &["bench", "--backend", "cpu", "--checksum"],
+    &["devices"],
+    &["difficulty"],
+    &["config", "print"],
+    &["completions", "bash"],
+    &["man"],
+];
+
+#[cfg(target_os = "linux")]
+#[test]
+fn commands_whose_results_cannot_be_written_say_so_and_a_reader_who_has_seen_enough_is_no_failure() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (parent, file) = real_announcement(directory.path());
+    let verify = ["verify", "--parent", &parent, &file];
+    for arguments in PRINTING.into_iter().chain([&verify[..]]) {
+        let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let full = pktmine(arguments).stdout(full).output().expect("the command starts");
+        let log = stderr(&full);
+        assert_eq!(full.status.code(), Some(1), "{arguments:?}: {log}");
+        assert!(log.contains("cannot write to stdout: No space left"), "{arguments:?}: {log}");
+        assert!(!log.contains("panicked"), "{arguments:?}: {log}");
+
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let closed = pktmine(arguments).stdout(writer).output().expect("the command starts");
+        assert_eq!(closed.status.code(), Some(0), "{arguments:?}: {}", stderr(&closed));
+    }
 }
 
 #[test]
@@ -450,15 +495,9 @@ fn ctrl_c_and_sigterm_hand_in_what_was_found_and_exit_with_zero() {
 #[test]
 fn verify_tells_each_announcement_s_code() {
     let directory = tempfile::tempdir().expect("a directory");
-    let real = &vectors("real_world.json")["announcements"][0];
-    let hex_text = real["announcement"].as_str().expect("text");
-    let mut parent = hex::decode(real["parent_block_hash"].as_str().expect("text")).expect("digits");
-    parent.reverse();
-    let parent = hex::encode(parent);
-    let mut bytes = hex::decode(hex_text).expect("digits");
-    let raw = directory.path().join("raw.bin");
-    fs::write(&raw, &bytes).expect("it can be written");
-    let raw = raw.display().to_string();
+    let (parent, raw) = real_announcement(directory.path());
+    let mut bytes = fs::read(&raw).expect("it was written");
+    let hex_text = &hex::encode(&bytes);
     let fine = output(&["verify", "--parent", &parent, &raw]);
     assert_eq!(fine.status.code(), Some(0), "{}", stderr(&fine));
     assert!(String::from_utf8_lossy(&fine.stdout).contains(":1: 0 OK (height "));

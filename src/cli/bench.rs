@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{Exit, KernelChoice, UsageError, gpu, parse_period};
+use super::{Exit, KernelChoice, UsageError, complain, gpu, parse_period, print};
 use crate::{
     backend::cpu,
     bench::{
@@ -124,22 +124,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     if report.measurements.is_empty() {
         anyhow::bail!("it was ended before anything was measured");
     }
-    if arguments.json {
-        anstream::println!("{}", report.to_json());
-    } else {
-        anstream::print!("{}", text::report(&report));
-    }
+    // Each of them is tried, whatever becomes of the other: what was measured took minutes.
+    let written = arguments.html.as_ref().map_or(Ok(()), |file| {
+        fs::write(file, html::page(&report)).with_context(|| format!("cannot write {}", file.display()))
+    });
+    print(if arguments.json { format!("{}\n", report.to_json()) } else { text::report(&report) })?;
     if let Some(saved) = &saved {
         let comparison = compare::compare(saved, &report);
         if arguments.json {
-            anstream::eprint!("{comparison}");
+            complain(comparison);
         } else {
-            anstream::print!("\n{comparison}");
+            print(format!("\n{comparison}"))?;
         }
     }
-    if let Some(file) = &arguments.html {
-        fs::write(file, html::page(&report)).with_context(|| format!("cannot write {}", file.display()))?;
-    }
+    written?;
     Ok(Exit::Done)
 }
 
@@ -220,11 +218,11 @@ fn check(arguments: &Arguments, setups: &[Setup], rounds: u32, stopper: &Stopper
         if matches!(outcome.verdict, Verdict::Wrong { .. }) {
             exit = Exit::Failed;
         }
-        if arguments.json {
-            anstream::println!("{}", outcome_json(setup, &outcome));
+        print(if arguments.json {
+            format!("{}\n", outcome_json(setup, &outcome))
         } else {
-            anstream::print!("{}", text::outcome(&setup.label(), &outcome));
-        }
+            text::outcome(&setup.label(), &outcome)
+        })?;
     }
     Ok(exit)
 }

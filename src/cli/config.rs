@@ -34,7 +34,8 @@ pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Ex
     match check_file(definition, &file) {
         Ok(remarks) => {
             let remarks: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
-            super::print(format!("{}: all is well\n{remarks}", file.display()).as_bytes())
+            super::print(format!("{}: all is well\n{remarks}", file.display()))?;
+            Ok(Exit::Done)
         }
         Err(ConfigError(problems)) => Err(UsageError(problems.join("\npktmine: ")).into()),
     }
@@ -50,7 +51,8 @@ pub fn print(resolved: &Resolved) -> anyhow::Result<Exit> {
     for setting in &resolved.settings {
         write_setting(&mut out, setting)?;
     }
-    super::print(out.as_bytes())
+    super::print(out)?;
+    Ok(Exit::Done)
 }
 
 fn write_setting(out: &mut String, setting: &Setting) -> std::fmt::Result {

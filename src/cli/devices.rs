@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Exit;
+use super::{Exit, print};
 use crate::backend::{cpu, gpu};
 
 /// The command's flags.
@@ -22,7 +22,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let gpus: Vec<gpu::About> = gpu::list().into_iter().map(|adapter| adapter.about).collect();
     let cpu = cpu::About::this_machine();
     let text = if arguments.json { format!("{}\n", object(&gpus, &cpu)) } else { table(&gpus, &cpu) };
-    anstream::print!("{text}");
+    print(text)?;
     Ok(Exit::Done)
 }
 

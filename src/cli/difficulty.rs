@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{
-    Exit, UsageError, parse_period,
+    Exit, UsageError, parse_period, print,
     units::{parse_bandwidth, parse_rate},
 };
 use crate::{
@@ -86,15 +86,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let explained = arguments.difficulty.or(advice.map(|advice| advice.difficulty)).unwrap_or(DIFFICULTY);
     let curve = difficulty::curve(&supply, SHOWN.max(explained.saturating_mul(8)));
 
-    if arguments.json {
-        anstream::println!("{:#}", text::json(&supply, explained, &curve, advice.as_ref()));
-    } else {
-        anstream::print!("{}", text::text(&supply, explained, &curve, advice.as_ref()));
-    }
     if let Some(file) = &arguments.svg {
         let picture = difficulty::svg(&supply, explained, &curve);
         fs::write(file, picture).with_context(|| format!("cannot write {}", file.display()))?;
     }
+    print(if arguments.json {
+        format!("{:#}\n", text::json(&supply, explained, &curve, advice.as_ref()))
+    } else {
+        text::text(&supply, explained, &curve, advice.as_ref())
+    })?;
     Ok(Exit::Done)
 }
 

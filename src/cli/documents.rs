@@ -51,7 +51,8 @@ one. While \fBpktmine ann\fR runs it is read again when it changes and on SIGHUP
 pub fn completions(arguments: &Completions, mut definition: Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut definition, "pktmine", &mut script);
-    print(&script)
+    print(script)?;
+    Ok(Exit::Done)
 }
 
 /// Prints the program's page, or writes all pages.
@@ -62,13 +63,13 @@ pub fn man(arguments: &Man, mut definition: Command) -> anyhow::Result<Exit> {
         .mut_subcommands(|command| command.disable_help_subcommand(true));
     definition.build();
     match &arguments.out {
-        None => print(&page(&definition)?),
+        None => print(page(&definition)?)?,
         Some(folder) => {
             fs::create_dir_all(folder).with_context(|| format!("--out {}", folder.display()))?;
             write_pages(&definition, folder)?;
-            Ok(Exit::Done)
         }
     }
+    Ok(Exit::Done)
 }
 
 fn write_pages(command: &Command, folder: &Path) -> anyhow::Result<()> {

@@ -15,7 +15,13 @@ mod tune;
 mod units;
 mod verify;
 
-use std::{io::Write, process::ExitCode, str::FromStr, time::Duration};
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write},
+    process::ExitCode,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use kernels::{Kernel, kernel::UnknownKernel};
@@ -132,7 +138,7 @@ pub fn run() -> ExitCode {
         Ok(parsed) => parsed,
         Err(ConfigError(problems)) => {
             for problem in problems {
-                let _ = writeln!(anstream::stderr(), "pktmine: {problem}");
+                complain(format_args!("pktmine: {problem}\n"));
             }
             return ExitCode::from(2);
         }
@@ -170,21 +176,29 @@ pub fn run() -> ExitCode {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::from(1),
         Err(error) => {
-            // Where stderr cannot be written to, the exit code has to do.
-            let _ = writeln!(anstream::stderr(), "pktmine: {error:#}");
+            complain(format_args!("pktmine: {error:#}\n"));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }
 }
 
 /// Writes to stdout; a reader who has seen enough is no failure.
-fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
-    match std::io::stdout().write_all(bytes) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+///
+/// # Errors
+/// If it cannot be written, on a full disk for example.
+fn print(bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut out = anstream::stdout();
+    match out.write_all(bytes.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(anyhow::Error::new(error).context("cannot write to stdout"))
         }
-        _ => Ok(Exit::Done),
+        _ => Ok(()),
     }
+}
+
+/// Writes to stderr; where that is not possible there is nobody left to tell.
+fn complain(text: impl Display) {
+    let _ = write!(anstream::stderr(), "{text}");
 }
 
 /// Reads a pool's address.

@@ -9,7 +9,7 @@ use super::{
     Exit, UsageError,
     ann::Backend,
     bench::{Bar, stop_on_signal},
-    parse_period,
+    parse_period, print,
 };
 use crate::{
     backend::Which,
@@ -125,11 +125,12 @@ pub fn run(arguments: &Arguments, definition: &clap::Command) -> anyhow::Result<
     let written = editor.as_ref().map(|editor| editor.write(outcome.tuned.as_ref())).transpose();
     let changed = written.as_ref().ok().copied().flatten().unwrap_or(false);
     let file = editor.as_ref().map(|editor| editor.path().display().to_string());
-    if arguments.json {
-        anstream::println!("{:#}", outcome.json(file.as_deref(), changed));
+    let text = if arguments.json {
+        format!("{:#}\n", outcome.json(file.as_deref(), changed))
     } else {
-        anstream::print!("{}", outcome.text(file.as_deref(), changed));
-    }
+        outcome.text(file.as_deref(), changed)
+    };
+    print(text)?;
     written?;
     Ok(Exit::Done)
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use kernels::Announcement;
 use serde_json::json;
 
-use super::{Exit, UsageError};
+use super::{Exit, UsageError, complain, print};
 use crate::{
     protocol::BlockHash,
     verify::{Contents, Parents, PoolBlocks, Verdict, judge, read},
@@ -47,16 +47,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     for file in &arguments.files {
         let Contents { announcements, errors } = read(file);
         let verdicts = judge(&announcements, &mut parents);
-        let mut out = anstream::stdout().lock();
+        let mut lines = Vec::new();
         for (number, (announcement, verdict)) in (1..).zip(announcements.iter().zip(&verdicts)) {
-            let line = Line { file, number, announcement, verdict };
-            if let Err(error) = line.write(&mut out, arguments.json) {
-                // Whoever reads has seen enough.
-                return if error.kind() == io::ErrorKind::BrokenPipe { Ok(exit) } else { Err(error.into()) };
-            }
+            Line { file, number, announcement, verdict }.write(&mut lines, arguments.json)?;
         }
+        print(lines)?;
         for error in &errors {
-            anstream::eprintln!("pktmine: {error}");
+            complain(format_args!("pktmine: {error}\n"));
         }
         if !errors.is_empty() || verdicts.iter().any(|verdict| *verdict != Verdict::Valid) {
             exit = Exit::Failed;
