@@ -158,7 +158,7 @@ fn setups(arguments: &Arguments) -> Result<Vec<Setup>, UsageError> {
     };
     let gpu = arguments.gpu.settings(arguments.backend == Backend::Cpu)?;
     let unknown = |error| UsageError(format!("--device: {error}"));
-    let has_gpus = arguments.backend != Backend::Cpu && gpu.devices.finds_any().map_err(unknown)?;
+    let has_gpus = arguments.backend != Backend::Cpu && !gpu.devices.find().map_err(unknown)?.is_empty();
     let mut setups = Vec::new();
     if arguments.backend != Backend::Gpu {
         setups.extend(threads.into_iter().map(|threads| Setup::cpu(cpu(threads))));

@@ -75,12 +75,7 @@ impl Machine {
     /// If the user means a device that is not there.
     pub fn here(which: Which, device: Option<&str>) -> Result<Self, UnknownDevice> {
         let selection = device.map_or(Selection::Suitable, |list| Selection::Named(list.into()));
-        let mut gpus = Vec::new();
-        if which != Which::Cpu {
-            let all: Vec<gpu::About> = gpu::list().into_iter().map(|adapter| adapter.about).collect();
-            let chosen = selection.choose(&all.iter().collect::<Vec<_>>())?;
-            gpus.extend(chosen.into_iter().map(|index| all[index].clone()));
-        }
+        let gpus = if which == Which::Cpu { Vec::new() } else { selection.find()? };
         let which = if which == Which::Auto && gpus.is_empty() { Which::Cpu } else { which };
         Ok(Self { cpu: cpu::About::this_machine(), gpus, which, selection })
     }

@@ -219,13 +219,18 @@ pub const NO_DEVICE: &str = "no driver shows any: install your card's Vulkan dri
                              else Mesa's: mesa-vulkan-drivers on Debian and Ubuntu)";
 
 impl Selection {
-    /// Whether this machine has any of them.
+    /// The devices that are meant, each once, in the order of the list. Graphics cards are looked for only if there may be
+    /// one.
     ///
     /// # Errors
     /// If the user means one that is not there.
-    pub fn finds_any(&self) -> Result<bool, UnknownDevice> {
+    pub fn find(&self) -> Result<Vec<About>, UnknownDevice> {
+        if *self == Self::Suitable && !may_have_card() {
+            return Ok(Vec::new());
+        }
         let all: Vec<About> = list().into_iter().map(|adapter| adapter.about).collect();
-        Ok(!self.choose(&all.iter().collect::<Vec<_>>())?.is_empty())
+        let chosen = self.choose(&all.iter().collect::<Vec<_>>())?;
+        Ok(chosen.into_iter().map(|index| all[index].clone()).collect())
     }
 
     /// Indices of the devices that are meant, each once, in the order of the list.
