@@ -14,7 +14,7 @@ use kernels::{Announcement, Invalid, Validator, WorkBits};
 use pktmine::{
     backend::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, cpu},
     local_pool::{self, LocalPool},
-    miner::{Miner, Settings, Stopper},
+    miner::{Control, Miner, Settings},
     pool,
     protocol::BlockHash,
     report::{Snapshot, Watch},
@@ -70,7 +70,7 @@ fn settings(pool: &LocalPool) -> Settings {
 }
 
 struct Running {
-    stopper: Stopper,
+    control: Control,
     watch: Watch,
     thread: thread::JoinHandle<Ledger>,
 }
@@ -83,8 +83,8 @@ fn mine_beside(pool: &LocalPool, between: Box<Between>) -> Running {
         Ok(vec![Box::new(healthy), Faulty::start(BackendId(1), sink, between)])
     });
     let miner = miner.expect("the miner starts");
-    let (stopper, watch) = (miner.stopper(), miner.watch());
-    Running { stopper, watch, thread: thread::spawn(move || miner.run().expect("it mines")) }
+    let (control, watch) = (miner.control(), miner.watch());
+    Running { control, watch, thread: thread::spawn(move || miner.run().expect("it mines")) }
 }
 
 impl Running {
@@ -107,7 +107,7 @@ impl Running {
     }
 
     fn finish(self) -> Account {
-        self.stopper.stop();
+        self.control.stop();
         let ledger = self.thread.join().expect("the miner does not panic");
         assert!(ledger.adds_up(), "{ledger:#?}");
         ledger.pools[0].clone()

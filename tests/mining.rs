@@ -13,7 +13,7 @@ use kernels::WorkBits;
 use pktmine::{
     backend::{Which, cpu},
     local_pool::{self, HandlerState, LocalPool},
-    miner::{Changer, Control, Miner, Settings, Stopper},
+    miner::{Control, Miner, Settings},
     pool,
     report::{Phase, Snapshot, Watch},
     upload::{self, Account, Cause, Fate, Ledger, Limit, Refusal},
@@ -65,8 +65,6 @@ fn hurried(pools: Vec<Url>) -> Settings {
 
 /// A miner that runs until the test has seen enough.
 struct Running {
-    stopper: Stopper,
-    changer: Changer,
     control: Control,
     watch: Watch,
     thread: thread::JoinHandle<Ledger>,
@@ -74,15 +72,14 @@ struct Running {
 
 fn mine(settings: Settings) -> Running {
     let miner = Miner::new(settings).expect("the miner starts");
-    let (stopper, changer) = (miner.stopper(), miner.changer());
     let (control, watch) = (miner.control(), miner.watch());
     let thread = thread::spawn(move || miner.run().expect("it mines"));
-    Running { stopper, changer, control, watch, thread }
+    Running { control, watch, thread }
 }
 
 impl Running {
     fn finish(self) -> Ledger {
-        self.stopper.stop();
+        self.control.stop();
         let ledger = self.thread.join().expect("the miner does not panic");
         assert!(ledger.adds_up(), "{ledger:#?}");
         ledger
@@ -307,7 +304,7 @@ fn a_second_request_to_stop_leaves_at_once_and_names_what_is_left() {
     pool.inject("hang=30s:handlers".parse().expect("a fault"));
     thread::sleep(Duration::from_secs(1));
     let asked = Instant::now();
-    miner.stopper.stop();
+    miner.control.stop();
     thread::sleep(Duration::from_millis(300));
     let ledger = miner.finish();
     assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
@@ -320,13 +317,13 @@ fn pools_come_and_go_while_mining_and_each_account_adds_up() {
     let (first, second) = (start_pool(easy()), start_pool(local_pool::Settings { handlers: 2, ..easy() }));
     let miner = mine(hurried(vec![first.url()]));
     wait_for(&first, 100);
-    miner.changer.change(hurried(vec![second.url(), first.url()]));
+    miner.control.change(hurried(vec![second.url(), first.url()]));
     wait_for(&second, 100);
-    miner.changer.change(hurried(vec![second.url()]));
+    miner.control.change(hurried(vec![second.url()]));
     // Longer than it takes to hand in what was found for both.
     thread::sleep(Duration::from_secs(2));
     wait_for(&second, 100);
-    miner.changer.change(hurried(vec![first.url(), second.url()]));
+    miner.control.change(hurried(vec![first.url(), second.url()]));
     wait_for(&first, 100);
     let ledger = miner.finish();
     assert_nothing_lost(&ledger.pools[0], &first);
@@ -341,7 +338,7 @@ fn threads_come_and_go_while_mining_and_nothing_is_lost() {
     for threads in [3, 1, 2] {
         wait_for(&pool, 100);
         let cpu = cpu::Settings { threads: NonZero::new(threads), ..cpu::Settings::default() };
-        miner.changer.change(Settings { cpu, ..hurried(Vec::new()) });
+        miner.control.change(Settings { cpu, ..hurried(Vec::new()) });
     }
     wait_for(&pool, 300);
     assert_nothing_lost(&miner.finish().pools[0], &pool);
@@ -412,7 +409,7 @@ fn snapshots_add_up_at_every_moment_and_tell_of_backends_pools_and_the_job() {
     assert!(snapshot.pools[0].upload_mbit_per_s[0] > 0.0);
     assert_eq!(snapshot.ledger.pools[0].handlers.len(), 2);
     drop(last);
-    miner.stopper.stop();
+    miner.control.stop();
     miner.thread.join().expect("the miner does not panic");
 }
 
@@ -462,18 +459,18 @@ fn a_least_difficulty_and_a_limit_come_and_go_while_mining() {
     };
     let mut settings = hurried(Vec::new());
     settings.pool.easiest = Some(WorkBits::at_least(64));
-    miner.changer.change(settings.clone());
+    miner.control.change(settings.clone());
     wait_until(&miner.watch, "as the user wants it", |snapshot| {
         mined(snapshot) == Some((64, Hardness::MinDifficulty))
     });
     wait_for(&pool, 20);
     settings.upload.limit = Some(Limit::new(64e3));
-    miner.changer.change(settings);
+    miner.control.change(settings);
     let limited = wait_until(&miner.watch, "as the line takes it", |snapshot| {
         mined(snapshot).is_some_and(|(difficulty, why)| difficulty > 64 && why == Hardness::MaxUpload)
     });
     assert_eq!(limited.max_upload_mbit_per_s, Some(0.064));
-    miner.changer.change(hurried(Vec::new()));
+    miner.control.change(hurried(Vec::new()));
     wait_until(&miner.watch, "as the pool wants it", |snapshot| mined(snapshot) == Some((2, Hardness::Pool)));
     wait_for(&pool, 100);
     assert_nothing_lost(&miner.finish().pools[0], &pool);

@@ -189,10 +189,10 @@ enum Cancel {
     Finish,
 }
 
-/// Settings that can change while mining goes on: [`settings`] and [`Changer::change`] know them. A change of any other
+/// Settings that can change while mining goes on: [`settings`] and [`Control::change`] know them. A change of any other
 /// needs a restart.
 ///
-/// [`Changer::change`]: miner::Changer::change
+/// [`Control::change`]: miner::Control::change
 pub(super) const LIVE: [&str; 11] = [
     "pools",
     "paymentaddr",
@@ -278,8 +278,7 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     let sharing =
         sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
     sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
-    let stopper = miner.stopper();
-    let changer = miner.changer();
+    let control = miner.control();
     let mut asked = 0;
     shutdown::on_signal(move || {
         asked += 1;
@@ -288,20 +287,21 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
             display::restore_terminal();
             std::process::exit(1);
         }
-        stopper.stop();
+        control.stop();
     })
     .context("cannot catch Ctrl-C")?;
-    let stopper = miner.stopper();
+    let control = miner.control();
     let file = resolved.file.clone();
     let mut current = resolved;
+    let changed = control.clone();
     let ask = config::watch(file, move |_| {
-        reload(&layers, &mut current, &changer);
+        reload(&layers, &mut current, &changed);
         true
     })
     .context("cannot start a thread")?;
     shutdown::on_hangup(move |terminal_gone| {
         if terminal_gone {
-            stopper.stop();
+            control.stop();
         } else {
             // The thread that takes it lives as long as the process.
             let _ = ask.send(());
@@ -368,7 +368,7 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> Result<min
 
 /// Puts the layers together again and has the miner change what can be changed while it mines. What is wrong is told,
 /// and the old settings stay.
-fn reload(layers: &Layers, current: &mut Resolved, changer: &miner::Changer) {
+fn reload(layers: &Layers, current: &mut Resolved, control: &miner::Control) {
     let refused =
         |why: &dyn std::fmt::Display| tracing::error!("the old settings stay, the new ones are wrong: {why}");
     let new = match layers.resolve() {
@@ -409,7 +409,7 @@ fn reload(layers: &Layers, current: &mut Resolved, changer: &miner::Changer) {
             named_pools(&arguments)
         };
         match changed {
-            Ok(settings) => changer.change(settings),
+            Ok(settings) => control.change(settings),
             Err(error) => return refused(&error),
         }
         tracing::info!("settings changed: {}", join(&live));

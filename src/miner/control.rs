@@ -2,10 +2,10 @@
 
 use std::sync::mpsc::Sender;
 
-use super::Message;
+use super::{Settings, event_loop::Message};
 use crate::values::PauseReason;
 
-/// Asks a miner to pause, to go on or to stop, from any thread. No call waits for the miner.
+/// Asks a miner to pause, to go on, to stop or to change its settings, from any thread. No call waits for the miner.
 #[derive(Clone)]
 pub struct Control(Sender<Message>);
 
@@ -33,6 +33,14 @@ impl Control {
     /// The first time it stops mining and hands in what was found; the second time it ends everything.
     pub fn stop(&self) {
         self.send(Message::Stop);
+    }
+
+    /// From now on these settings hold, as far as they can change while mining: the pools (none: those that there
+    /// are stay), how they are asked, who is paid, how announcements are handed in and how fast, how hard they are
+    /// at least, what becomes of work on a block when there is a new one, the threads of the CPU backend and the time
+    /// between two status lines.
+    pub fn change(&self, settings: Settings) {
+        self.send(Message::Change(Box::new(settings)));
     }
 
     fn send(&self, message: Message) {

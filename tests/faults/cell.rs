@@ -16,7 +16,7 @@ use kernels::{WorkBits, announcement::short_hash};
 use pktmine::{
     backend::{self, BackendEvent, Sink, Which, cpu, gpu},
     local_pool::{self, LocalPool, Validate},
-    miner::{Changer, Miner, Settings, Stopper},
+    miner::{Control, Miner, Settings},
     pool,
     protocol::BlockHash,
     upload::{self, Account, Ledger},
@@ -226,8 +226,7 @@ struct World {
     named: Vec<Url>,
     seen: Arc<Mutex<Vec<Seen>>>,
     log: Log,
-    stopper: Stopper,
-    changer: Changer,
+    control: Control,
     thread: Option<thread::JoinHandle<Ledger>>,
 }
 
@@ -289,7 +288,7 @@ impl World {
         let (log, seen) = (Log::default(), Arc::default());
         let miner = Miner::with_backends(pace.settings(misnamed), |sink| write_down(&seen, pace, sink));
         let miner = miner.expect("the miner starts");
-        let (stopper, changer, writer) = (miner.stopper(), miner.changer(), log.clone());
+        let (control, writer) = (miner.control(), log.clone());
         let thread = thread::spawn(move || {
             let subscriber = tracing_subscriber::fmt()
                 .with_ansi(false)
@@ -298,7 +297,7 @@ impl World {
                 .finish();
             tracing::subscriber::with_default(subscriber, || miner.run()).expect("it mines")
         });
-        Self { pace, pools, tls, named, seen, log, stopper, changer, thread: Some(thread) }
+        Self { pace, pools, tls, named, seen, log, control, thread: Some(thread) }
     }
 
     /// Whether it is the user who has to put something right.
@@ -439,7 +438,7 @@ impl World {
             }
             Fault::MasterDown => pool.restart_master().expect("its port is free"),
             Fault::MasterUnknown | Fault::MasterWithoutTls | Fault::MasterUntrusted => {
-                self.changer.change(self.pace.settings(self.named.clone()));
+                self.control.change(self.pace.settings(self.named.clone()));
             }
             Fault::Reorganise | Fault::Blocks => {}
             Fault::Appear => pool.set_handlers(handlers - 1).expect("none is started"),
@@ -454,7 +453,7 @@ impl World {
 
     /// Stops the miner and holds its ledger against what was found and what was taken.
     fn finish(mut self, fault: Fault, recovered_in: Duration) -> Record {
-        self.stopper.stop();
+        self.control.stop();
         let thread = self.thread.take().expect("nobody else takes it");
         let ledger = thread.join().expect("the miner does not panic");
         let (seen, log) = (lock(&self.seen).clone(), self.log.text());
@@ -587,7 +586,7 @@ impl World {
 /// A miner whose cell has failed does not go on beside the others.
 impl Drop for World {
     fn drop(&mut self) {
-        (0..2).for_each(|_| self.stopper.stop());
+        (0..2).for_each(|_| self.control.stop());
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
     env, mem,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use kernels::{Announcement, Hash32, WorkBits};
@@ -25,6 +26,7 @@ use crate::{
     planted::{self, Bug, Verdict, check},
     pool::FetchError,
     protocol::{BlockHash, WINDOW},
+    scheduler::CancelPolicy,
     upload::{Batch, Cause, PostOutcome},
     values::{Found, PoolView, Round},
 };
