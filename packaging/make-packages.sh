@@ -17,6 +17,8 @@ while [[ $# -gt 0 ]]; do
     esac
 done
 if [[ -z $binary ]]; then
+    # Systems for this processor have pages of 4, 16 or 64 KiB, and the allocator runs on those up to what it was built for.
+    if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi
     (cd "$root" && cargo build --profile dist --locked --bin pktmine)
     binary=${CARGO_TARGET_DIR:-$root/target}/dist/pktmine
 fi
