@@ -173,7 +173,17 @@ fn a_log_file_has_the_log_and_the_rates_without_colours_and_q_leaves_warnings_an
     let log = fs::read_to_string(&file).expect("it was written");
     assert!(log.contains("INFO mining on cpu") && log.contains(" Ke/s  "), "{log}");
     assert!(!log.contains('\x1b'), "{log:?}");
+    assert!(log.contains("INFO mined 4.") && log.contains("goodrate 100.0%"), "{log}");
     assert!(!stderr(&output).contains(" Ke/s  "), "rates are on stdout: {}", stderr(&output));
+
+    let quiet = directory.path().join("quiet.log").display().to_string();
+    let status = pktmine(&arguments[..5]).args(["--quiet", "--log-file", &quiet]).output();
+    assert_eq!(status.expect("the command starts").status.code(), Some(0));
+    let log = fs::read_to_string(&quiet).expect("it was written");
+    assert!(
+        log.contains("goodrate 100.0%") && !log.contains("mining on") && !log.contains(" Ke/s  "),
+        "{log}"
+    );
 
     let quiet = pktmine(&arguments[..5]).arg("--quiet").output().expect("the command starts");
     let (text, log) = (String::from_utf8_lossy(&quiet.stdout).into_owned(), stderr(&quiet));

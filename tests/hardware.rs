@@ -280,7 +280,7 @@ fn found_until_noticed(error_rate: f64, batch_len: usize, seed: u64) -> usize {
             for effect in uploader.handle(event, Duration::from_millis(total as u64)) {
                 match effect {
                     Effect::BackendErred { .. } => return total,
-                    Effect::Check(Check { check, announcements }) => {
+                    Effect::Check(Check { check, announcements, .. }) => {
                         let verdict = |found: &Arc<Found>| match found.announcement.as_bytes()[0] {
                             0 => Ok(()),
                             _ => Err(Invalid::Inval),

@@ -313,6 +313,31 @@ fn a_second_request_to_stop_leaves_at_once_and_names_what_is_left() {
 }
 
 #[test]
+fn asking_to_finish_again_and_again_ends_nothing_early() {
+    let pool = start_pool(easy());
+    let miner = mine(hurried(vec![pool.url()]));
+    wait_for(&pool, 100);
+    pool.inject("delay=1s:handlers".parse().expect("a fault"));
+    thread::sleep(Duration::from_millis(500));
+    miner.control.stop();
+    for _ in 0..3 {
+        miner.control.finish();
+    }
+    let ledger = miner.thread.join().expect("the miner does not panic");
+    assert_nothing_lost(&ledger.pools[0], &pool);
+}
+
+#[test]
+fn a_pool_named_twice_gets_everything_once() {
+    let pool = start_pool(easy());
+    let miner = mine(hurried(vec![pool.url(), pool.url()]));
+    wait_for(&pool, 100);
+    let ledger = miner.finish();
+    assert_eq!((ledger.pools.len(), pool.stats().total.duplicates), (1, 0));
+    assert_nothing_lost(&ledger.pools[0], &pool);
+}
+
+#[test]
 fn pools_come_and_go_while_mining_and_each_account_adds_up() {
     let (first, second) = (start_pool(easy()), start_pool(local_pool::Settings { handlers: 2, ..easy() }));
     let miner = mine(hurried(vec![first.url()]));

@@ -3,15 +3,13 @@
 //! With a token, whoever shows it. Without one, reading is open, and control is for programs on this machine: pages of
 //! other sites that a browser on it shows can send requests here too, and must not get through.
 
-use std::{fmt, fs, net::IpAddr, path::Path, str::FromStr};
+use std::{fmt, fs, path::Path, str::FromStr};
 
-use hyper::{
-    HeaderMap,
-    header::{self, HeaderName},
-};
+use hyper::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
 use super::Settings;
+use crate::http_server::origin;
 
 /// What clients must show as `Authorization: Bearer …`. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -120,16 +118,11 @@ pub fn may_control(settings: &Settings, headers: &HeaderMap) -> Result<(), Denie
     }
     // A browser adds no token by itself: who has it may.
     if settings.token.is_none() {
-        // A name of somebody else's that leads here makes their page one of the same origin. An address does not.
-        let host = text(headers, header::HOST).filter(|host| is_own_name(host)).ok_or(Denied::OtherSite)?;
-        if text(headers, header::ORIGIN).is_some_and(|origin| origin != format!("http://{host}")) {
+        if !origin::has_own_name(headers) || origin::is_foreign(headers) {
             return Err(Denied::OtherSite);
         }
-        let site = text(headers, HeaderName::from_static("sec-fetch-site"));
-        if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-            return Err(Denied::OtherSite);
-        }
-        let content_type = text(headers, header::CONTENT_TYPE).unwrap_or_default();
+        let content_type =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let content_type = content_type.split(';').next().unwrap_or_default().trim();
         if !content_type.eq_ignore_ascii_case("application/json") {
             return Err(Denied::ContentType);
@@ -138,23 +131,10 @@ pub fn may_control(settings: &Settings, headers: &HeaderMap) -> Result<(), Denie
     Ok(())
 }
 
-fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    // One that is no text counts as one that is unlike any other.
-    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
-}
-
-/// Whether a `Host` is an address, or a name that always means this machine.
-fn is_own_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderName;
+
     use super::*;
 
     fn settings(token: Option<&str>, control: bool) -> Settings {

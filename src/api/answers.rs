@@ -223,10 +223,7 @@ async fn control(shared: &Shared, request: Request<RequestBody>) -> Reply {
         return Reply { status: denied.status(), ..rpc::error(denied.reason()) }.closing();
     }
     match request.into_body().read_small(LARGEST_BODY).await {
-        Ok(body) => {
-            let phase = shared.watch.latest().map(|snapshot| snapshot.phase);
-            shared.rpc.call(&body, phase)
-        }
+        Ok(body) => shared.rpc.call(&body),
         Err(BodyError::TooLarge) => {
             Reply::text(413, &format!("Payload Too Large: at most {LARGEST_BODY} bytes are taken")).closing()
         }

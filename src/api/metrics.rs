@@ -6,10 +6,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use kernels::WorkBits;
-
 use super::machine::Usage;
 use crate::{
+    pool::shown,
+    protocol::difficulty_shown,
     report::{Phase, Snapshot},
     upload::{Account, HandlerRow},
     values::{Hardness, PauseReason},
@@ -136,12 +136,12 @@ fn job(snapshot: &Snapshot) -> Vec<Family> {
         gauge(
             "pktmine_job_difficulty",
             "Difficulty that announcements are mined with: hashes for one, on average.",
-            one(job.map(|row| row.job.work_bits.difficulty_f64())),
+            one(job.map(|row| difficulty_shown(row.job.work_bits))),
         ),
         gauge(
             "pktmine_job_pool_difficulty",
             "Difficulty that the leading pool asks for.",
-            one(job.and_then(|row| row.asked).map(WorkBits::difficulty_f64)),
+            one(job.and_then(|row| row.asked).map(difficulty_shown)),
         ),
         gauge(
             "pktmine_job_difficulty_reason",
@@ -367,14 +367,16 @@ fn fates(account: &Account) -> [(&'static str, f64); 7] {
     ]
 }
 
-/// Names that differ: two samples of the same labels would have Prometheus refuse them all.
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut seen = BTreeMap::<&str, usize>::new();
-    names
-        .map(|name| {
-            let count = seen.entry(name).or_default();
+/// Addresses as they are shown, and so that they differ: two samples of the same labels would have Prometheus refuse
+/// them all.
+fn distinct<'a>(addresses: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut seen = BTreeMap::<String, usize>::new();
+    addresses
+        .map(|address| {
+            let name = address.parse().map_or_else(|_| address.to_owned(), |url| shown(&url));
+            let count = seen.entry(name.clone()).or_default();
             *count += 1;
-            if *count == 1 { name.to_owned() } else { format!("{name} ({count})") }
+            if *count == 1 { name } else { format!("{name} ({count})") }
         })
         .collect()
 }
@@ -514,6 +516,25 @@ mod tests {
         assert_eq!(value("pktmine_job_difficulty_reason", "{reason=\"max-upload\"}"), 1.0);
         assert_eq!(value("pktmine_job_difficulty_reason", "{reason=\"pool\"}"), 0.0);
         assert_eq!(value("pktmine_upload_limit_bytes_per_second", ""), 312_500.0);
+    }
+
+    #[test]
+    fn addresses_that_differ_in_a_password_alone_are_told_apart_without_it() {
+        let account = |pool: &str| Account {
+            pool: pool.into(),
+            handlers: vec![HandlerRow { url: pool.into(), ..HandlerRow::default() }],
+            ..Account::default()
+        };
+        let accounts = ["http://me:old@pool.example/", "http://me:new@pool.example/"].map(account);
+        let text = render(&limited(accounts.into()), &Usage::default());
+        let mut names: Vec<_> =
+            text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        // Of each family there are two lines that say what it is.
+        assert_eq!(names.len(), all, "{text}");
+        assert!(!text.contains('@') && text.contains("{pool=\"http://pool.example/ (2)\""), "{text}");
     }
 
     #[test]

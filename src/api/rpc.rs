@@ -1,12 +1,10 @@
 //! `POST /json_rpc`: pause, resume and stop, by JSON-RPC 2.0.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{http_server::Reply, miner::Control, report::Phase, values::PauseReason};
+use crate::{http_server::Reply, miner::Control, values::PauseReason};
 
 const PARSE_ERROR: i32 = -32_700;
 const INVALID_REQUEST: i32 = -32_600;
@@ -17,8 +15,6 @@ const REFUSED: i32 = -32_000;
 /// Carries calls out.
 pub struct Rpc {
     control: Control,
-    /// That it was asked to stop here. Asking twice would end the miner before it has handed everything in.
-    asked_to_stop: AtomicBool,
 }
 
 /// A call.
@@ -38,11 +34,11 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::
 
 impl Rpc {
     pub fn new(control: Control) -> Self {
-        Self { control, asked_to_stop: AtomicBool::new(false) }
+        Self { control }
     }
 
-    /// Carries a call out; `phase` is what the miner is about.
-    pub fn call(&self, body: &[u8], phase: Option<Phase>) -> Reply {
+    /// Carries a call out.
+    pub fn call(&self, body: &[u8]) -> Reply {
         let value: Value = match serde_json::from_slice(body) {
             Ok(value) => value,
             Err(error) => return failure(Value::Null, PARSE_ERROR, &format!("Parse error: {error}")),
@@ -59,12 +55,7 @@ impl Rpc {
         match call.method.as_str() {
             "pause" => self.control.pause(PauseReason::User),
             "resume" => self.control.resume(PauseReason::User),
-            "stop" => {
-                let stops_already = matches!(phase, Some(Phase::Draining | Phase::Done));
-                if !self.asked_to_stop.swap(true, Ordering::Relaxed) && !stops_already {
-                    self.control.stop();
-                }
-            }
+            "stop" => self.control.finish(),
             _ => return failure(id, METHOD_NOT_FOUND, "Method not found: there are pause, resume and stop"),
         }
         tracing::info!("HTTP API: {} was asked for", call.method);
@@ -92,7 +83,7 @@ mod tests {
     use crate::miner::Control;
 
     fn answer(rpc: &Rpc, body: &str) -> Value {
-        serde_json::from_slice(&rpc.call(body.as_bytes(), Some(Phase::Mining)).body).expect("JSON")
+        serde_json::from_slice(&rpc.call(body.as_bytes()).body).expect("JSON")
     }
 
     #[test]
@@ -119,7 +110,7 @@ mod tests {
         let ok = |id: Value| json!({ "id": id, "jsonrpc": "2.0", "result": { "status": "OK" } });
         assert_eq!(answer(&rpc, "{\"method\":\"pause\",\"id\":1}"), ok(1.into()));
         assert_eq!(answer(&rpc, "{\"method\":\"stop\",\"id\":null,\"params\":[]}"), ok(Value::Null));
-        let reply = rpc.call(b"{\"method\":\"resume\"}", None);
+        let reply = rpc.call(b"{\"method\":\"resume\"}");
         assert_eq!((reply.status, reply.body.len()), (204, 0));
     }
 }

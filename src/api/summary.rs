@@ -10,6 +10,7 @@ use super::{
     machine::{Machine, Usage},
 };
 use crate::{
+    protocol::difficulty_shown,
     report::{BackendRow, Phase, RateRow, Snapshot},
     upload::Account,
 };
@@ -20,7 +21,7 @@ const ALGORITHM: &str = "packetcrypt";
 /// `GET /2/summary`.
 pub fn summary(snapshot: &Snapshot, machine: &Machine, usage: &Usage, restricted: bool) -> Value {
     let uptime = snapshot.now.as_secs();
-    let difficulty = snapshot.job.as_ref().map_or(0, |row| whole(row.job.work_bits.difficulty_f64()));
+    let difficulty = snapshot.job.as_ref().map_or(0, |row| whole(difficulty_shown(row.job.work_bits)));
     let pool = Leader::of(snapshot);
     let work = whole(snapshot.work);
     // Time between two announcements that were taken.
@@ -73,7 +74,7 @@ pub fn summary(snapshot: &Snapshot, machine: &Machine, usage: &Usage, restricted
         "limits": {
             "max_upload_mbit_per_s": snapshot.max_upload_mbit_per_s,
             "difficulty_reason": snapshot.job.as_ref().map(|row| row.hardness.to_string()),
-            "pool_difficulty": snapshot.job.as_ref().and_then(|row| row.asked).map(|bits| whole(bits.difficulty_f64())),
+            "pool_difficulty": snapshot.job.as_ref().and_then(|row| row.asked).map(|bits| whole(difficulty_shown(bits))),
         },
         "version": snapshot.version,
         "kind": "miner",

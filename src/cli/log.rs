@@ -73,11 +73,11 @@ impl Log {
         &self.output
     }
 
-    /// Logs warnings and errors alone from now on, unless the user said finer what to log.
+    /// Logs warnings and errors alone from now on, and into a file the totals, unless the user said finer what to log.
     pub fn be_quiet(&self) {
         if std::env::var_os("RUST_LOG").is_none_or(|text| text.is_empty()) {
             // It fails only without a subscriber, and then nothing is logged anyway.
-            let _ = self.filter.reload(EnvFilter::new("warn"));
+            let _ = self.filter.reload(EnvFilter::new(format!("warn,{STATUS_TARGET}=info")));
         }
     }
 

@@ -214,12 +214,16 @@ fn pool_url(text: &str) -> Result<Url, UsageError> {
     Ok(url)
 }
 
-/// Reads durations as people type them: `90s`, `10m`, `1h 30m`, or plain seconds.
+/// The longest duration that can be asked for: clocks go on from any moment for some centuries only.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Reads durations as people type them: `90s`, `10m`, `1h 30m`, or plain seconds; [`LONGEST`] at most.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string());
-    }
-    humantime::parse_duration(text).map_err(|e| format!("{e} (try 90s, 10m or 1h)"))
+    let duration = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())?,
+        Err(_) => humantime::parse_duration(text).map_err(|e| format!("{e} (try 90s, 10m or 1h)"))?,
+    };
+    if duration > LONGEST { Err("must be ten years at most".into()) } else { Ok(duration) }
 }
 
 /// Reads a duration that may not be zero.
@@ -233,6 +237,16 @@ fn parse_period(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_what_people_type_and_no_longer_than_clocks_go() {
+        for (text, seconds) in [("90s", 90), ("1h 30m", 5400), ("0", 0), ("315360000", LONGEST.as_secs())] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["1e19", "18446744073709551615s", "-1", "nan", "11years", "soon"] {
+            parse_duration(text).expect_err(text);
+        }
+    }
 
     #[test]
     fn the_command_line_is_well_defined_and_knows_each_setting_that_can_change_while_mining() {

@@ -145,6 +145,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     if !settings.listen.ip().is_loopback() {
         tracing::warn!("the pool can be reached from other machines: it listens on {}", settings.listen);
+        if settings.control {
+            tracing::warn!(
+                "and whoever reaches it controls it (--control): its chain, its handlers, its faults"
+            );
+        }
     }
     if settings.mine_old >= WINDOW {
         tracing::warn!(

@@ -10,6 +10,7 @@
 mod body;
 mod connections;
 mod descriptors;
+pub mod origin;
 mod pace;
 mod stream;
 

@@ -24,12 +24,13 @@ pub struct Block {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the chain cannot be reorganised {depth} blocks deep and end {lower} lower: the depth must be 1 to {deepest}, \
-     and {lower} at most the depth"
+     and it can end {lowest} lower at most"
 )]
 pub struct ReorganiseError {
     depth: u32,
     lower: u32,
     deepest: u32,
+    lowest: u32,
 }
 
 /// The newest blocks of the current branch, and the newest of those that it left.
@@ -37,6 +38,8 @@ pub struct ReorganiseError {
 pub struct Chain {
     seed: u64,
     branch: u32,
+    /// The greatest height that there has been.
+    highest: u32,
     /// In order of height, without gaps; never empty.
     blocks: VecDeque<Block>,
     /// A miner may still ask for their blkinfo.
@@ -49,7 +52,14 @@ impl Chain {
     /// A chain whose newest block is at `tip_height`.
     pub fn new(seed: u64, tip_height: u32, fixed: BTreeMap<u32, BlockHash>) -> Self {
         let first = (tip_height + 1).saturating_sub(HISTORY);
-        let mut chain = Self { seed, branch: 0, blocks: VecDeque::new(), orphans: VecDeque::new(), fixed };
+        let mut chain = Self {
+            seed,
+            branch: 0,
+            highest: first,
+            blocks: VecDeque::new(),
+            orphans: VecDeque::new(),
+            fixed,
+        };
         let previous = match first.checked_sub(1) {
             Some(height) => chain.hash_at(height),
             None => BlockHash([0; 32]),
@@ -93,6 +103,7 @@ impl Chain {
         let (previous, height) = (self.tip().hash, self.tip().height + 1);
         let hash = self.hash_at(height);
         self.blocks.push_back(Block { hash, height, previous });
+        self.highest = self.highest.max(height);
         if self.blocks.len() > HISTORY as usize {
             self.blocks.pop_front();
         }
@@ -101,12 +112,15 @@ impl Chain {
     /// Replaces the newest `depth` blocks by `depth − lower` others.
     ///
     /// # Errors
-    /// If that many blocks are not remembered, or `lower` is more than `depth`.
+    /// If that many blocks are not remembered, `lower` is more than `depth`, or the newest block would be more than
+    /// [`WINDOW`] below the highest that there has been: what was taken for the blocks there is forgotten.
     pub fn reorganise(&mut self, depth: u32, lower: u32) -> Result<(), ReorganiseError> {
         // The window must stay full, so that every parent in it has a block.
         let deepest = (self.blocks.len() as u32).saturating_sub(WINDOW).max(1);
-        if depth == 0 || depth > deepest || depth as usize >= self.blocks.len() || lower > depth {
-            return Err(ReorganiseError { depth, lower, deepest });
+        let fallen = self.highest - self.tip().height;
+        let lowest = WINDOW.saturating_sub(fallen).min(depth);
+        if depth == 0 || depth > deepest || depth as usize >= self.blocks.len() || lower > lowest {
+            return Err(ReorganiseError { depth, lower, deepest, lowest });
         }
         for _ in 0..depth {
             self.orphans.extend(self.blocks.pop_back());
@@ -198,6 +212,20 @@ mod tests {
         assert_ne!(chain.tip().hash, gone.hash);
         assert_eq!(chain.find(&gone.hash), Some(gone), "a block that was left can still be asked for");
         assert!(!chain.has_in_window(gone));
+    }
+
+    #[test]
+    fn reorganisations_never_end_more_than_a_window_below_the_highest_block() {
+        let mut chain = chain();
+        for lower in [4, 2] {
+            chain.reorganise(5, lower).expect("not too low");
+        }
+        let error = chain.reorganise(5, 1).expect_err("too low").to_string();
+        assert!(error.ends_with("it can end 0 lower at most"), "{error}");
+        assert_eq!(chain.tip().height, 1000 - WINDOW);
+        chain.reorganise(5, 0).expect("not lower");
+        chain.extend();
+        chain.reorganise(5, 1).expect("as low as before");
     }
 
     #[test]

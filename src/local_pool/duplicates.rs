@@ -40,7 +40,7 @@ impl Duplicates {
     }
 
     /// Forgets the parents that have left the chain or will not come back into the window. One window more than is
-    /// needed stays, since a reorganisation that ends lower moves the window back.
+    /// needed stays, since reorganisations may move the window back so far, and no further (see [`Chain::reorganise`]).
     pub fn follow(&mut self, chain: &Chain) {
         let tip = chain.tip().height;
         let kept: HashSet<BlockHash> = ((tip + 1).saturating_sub(2 * WINDOW)..=tip)

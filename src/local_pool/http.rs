@@ -16,6 +16,7 @@ use hyper::{
     body::{Body, Frame, SizeHint},
     header,
 };
+use kernels::Announcement;
 use tokio::time::Sleep;
 
 use super::{
@@ -25,7 +26,7 @@ use super::{
     pool::{Held, MasterView, Pool, Posted},
 };
 use crate::{
-    http_server::{BodyError, Reply, RequestBody},
+    http_server::{BodyError, Reply, RequestBody, origin},
     plain::plain,
     protocol::{Answer, BATCH, BlockHash, Config, headers},
 };
@@ -147,23 +148,24 @@ async fn work(
     let get = &[Method::GET, Method::HEAD][..];
     let allowed = match (server, path) {
         (Server::Handler(_), "/submit") => &[Method::POST],
-        (Server::Handler(_), _) => return Ok(Reply::text(404, "Not Found")),
+        (Server::Handler(_), _) => return turn_away(pool, request, Reply::text(404, "Not Found")).await,
         (Server::Master, "/config.json" | "/stats") => get,
         (Server::Master, "/control") if pool.settings.control => &[Method::POST],
         (Server::Master, "/control") => {
-            return Ok(Reply::text(404, "The control endpoint is off; it is turned on with --control"));
+            let reply = Reply::text(404, "The control endpoint is off; it is turned on with --control");
+            return turn_away(pool, request, reply).await;
         }
         (Server::Master, path) if block_hash(path).is_some() => get,
         (Server::Master, _) => {
-            return Ok(Reply::text(
-                404,
-                "Not Found: a master has /config.json, /blkinfo_HASH.json and /stats",
-            ));
+            let reply =
+                Reply::text(404, "Not Found: a master has /config.json, /blkinfo_HASH.json and /stats");
+            return turn_away(pool, request, reply).await;
         }
     };
     if !allowed.contains(request.method()) {
         let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-        return Ok(Reply::text(405, "Method Not Allowed").with(header::ALLOW, &allowed.join(", ")));
+        let reply = Reply::text(405, "Method Not Allowed").with(header::ALLOW, &allowed.join(", "));
+        return turn_away(pool, request, reply).await;
     }
     let addresses = listen::addresses(pool, request.headers().get(header::HOST));
     match (server, path) {
@@ -185,6 +187,15 @@ async fn work(
                 None => Reply::text(404, "Not Found: no such block is remembered"),
             })
         }
+    }
+}
+
+/// Answers a request that nothing comes of, once its body has been read: who is still sending does not see an answer.
+async fn turn_away(pool: &Pool, request: Request<RequestBody>, reply: Reply) -> io::Result<Reply> {
+    match read_body(pool, request.into_body(), true).await {
+        Read::Whole(..) => Ok(reply),
+        Read::Broken(error) => Err(error),
+        Read::TooLarge { .. } | Read::TooSlow | Read::NoRoom { .. } => Ok(reply.closing()),
     }
 }
 
@@ -215,23 +226,22 @@ fn config(pool: &Pool, addresses: &Addresses) -> Config {
 
 async fn submit(pool: &Arc<Pool>, handler: u64, request: Request<RequestBody>) -> io::Result<Reply> {
     let (parts, body) = request.into_parts();
-    let refuse_some = |announcements, reason, answer| {
-        pool.count_refused(handler, None, reason, announcements);
+    let refuse = |bytes: usize, reason, answer| {
+        pool.count_refused(handler, None, reason, bytes / Announcement::LEN);
         answer
     };
-    let refuse = |reason, answer| refuse_some(0, reason, answer);
     let (body, held) = match read_body(pool, body, false).await {
         Read::Whole(body, held) => (body, held),
-        Read::TooLarge => return refuse("body too large", Ok(too_large())),
+        Read::TooLarge { bytes } => return refuse(bytes, "body too large", Ok(too_large())),
         Read::TooSlow => {
-            return refuse("body too slow", Ok(Reply::text(408, "Request Timeout").closing()));
+            return refuse(0, "body too slow", Ok(Reply::text(408, "Request Timeout").closing()));
         }
-        Read::NoRoom { bytes } => return refuse_some(bytes / 1024, "overloaded", Ok(overloaded())),
-        Read::Broken(error) => return refuse("body broken off", Err(error)),
+        Read::NoRoom { bytes } => return refuse(bytes, "overloaded", Ok(overloaded())),
+        Read::Broken(error) => return refuse(0, "body broken off", Err(error)),
     };
     let posted = match read_headers(&parts.headers) {
         Ok((work_number, pay_to)) => Posted { work_number, pay_to, body },
-        Err(text) => return refuse("malformed request", Ok(Reply::text(400, &text))),
+        Err(text) => return refuse(body.len(), "malformed request", Ok(Reply::text(400, &text))),
     };
     // A task of its own: a batch that was read is dealt with, also if the miner does not wait for the answer.
     let task = tokio::spawn({
@@ -264,6 +274,10 @@ fn read_header<T: FromStr>(map: &HeaderMap, name: &str) -> Result<T, String> {
 }
 
 async fn control(pool: &Arc<Pool>, request: Request<RequestBody>) -> io::Result<Reply> {
+    if origin::is_foreign(request.headers()) {
+        let reply = Reply::text(403, "Forbidden: pages of other sites may not control the pool");
+        return turn_away(pool, request, reply).await;
+    }
     // Not bounded with the batches: whoever looks into an overloaded pool must get through.
     let Ok(body) = request.into_body().read_small(LARGEST_COMMAND).await else {
         return Ok(Reply::text(400, "Bad Request: too large, too slow or broken off").closing());
@@ -324,7 +338,7 @@ async fn act(pool: &Arc<Pool>, action: Action) -> Result<(), String> {
 /// How reading a body ended.
 enum Read {
     Whole(Bytes, Held),
-    TooLarge,
+    TooLarge { bytes: usize },
     TooSlow,
     NoRoom { bytes: usize },
     Broken(io::Error),
@@ -335,7 +349,7 @@ enum Read {
 async fn read_body(pool: &Pool, mut body: RequestBody, discard: bool) -> Read {
     let announced = body.announced();
     if announced > LARGEST_DISCARDED as u64 {
-        return Read::TooLarge;
+        return Read::TooLarge { bytes: 0 };
     }
     let mut kept = Kept { bytes: Vec::new(), held: pool.room.hold(), announced: announced as usize };
     let mut total = 0;
@@ -343,13 +357,13 @@ async fn read_body(pool: &Pool, mut body: RequestBody, discard: bool) -> Read {
     while let Some(data) = body.next().await {
         let data = match data {
             Ok(data) => data,
-            Err(BodyError::TooLarge) => return Read::TooLarge,
+            Err(BodyError::TooLarge) => return Read::TooLarge { bytes: total },
             Err(BodyError::TooSlow) => return Read::TooSlow,
             Err(BodyError::Broken(error)) => return Read::Broken(io::Error::other(error)),
         };
         total += data.len();
         if total > LARGEST_DISCARDED {
-            return Read::TooLarge;
+            return Read::TooLarge { bytes: total };
         }
         if discard || no_room || total > LARGEST_BODY || !kept.push(&data) {
             no_room = no_room || (!discard && total <= LARGEST_BODY);
@@ -357,7 +371,7 @@ async fn read_body(pool: &Pool, mut body: RequestBody, discard: bool) -> Read {
         }
     }
     match total {
-        _ if total > LARGEST_BODY => Read::TooLarge,
+        _ if total > LARGEST_BODY => Read::TooLarge { bytes: total },
         _ if no_room => Read::NoRoom { bytes: total },
         _ => Read::Whole(kept.bytes.into(), kept.held),
     }

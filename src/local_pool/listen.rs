@@ -121,7 +121,11 @@ pub async fn set_handlers(pool: &Arc<Pool>, count: usize) -> Result<(), StartErr
     while slots.len() < count {
         let port = match pool.settings.listen.port() {
             0 => 0,
-            port => u16::try_from(usize::from(port) + 1 + slots.len()).map_err(|_| StartError::NoPorts)?,
+            // The first one that no handler has: those that are left need not be the first of them.
+            master => (master..=u16::MAX)
+                .skip(1)
+                .find(|port| slots.iter().all(|slot| slot.port != *port))
+                .ok_or(StartError::NoPorts)?,
         };
         listeners.last_id += 1;
         let id = listeners.last_id;

@@ -53,6 +53,9 @@ pub use self::{
 use self::{pool::Pool, validation::Validation};
 use crate::{plain::plain, protocol::BlockHash};
 
+/// The most threads that validate: more than any machine has processors for.
+const MOST_VALIDATORS: usize = 1024;
+
 /// The largest `mineOldAnns` that miners believe.
 const MOST_MINE_OLD: u32 = 100;
 
@@ -464,6 +467,9 @@ impl Settings {
         if self.mine_old > MOST_MINE_OLD {
             let remedy = "at most 100, or miners take the configuration for damaged";
             return setting("the number of blocks to mine below the tip", self.mine_old.to_string(), remedy);
+        }
+        if self.validators > MOST_VALIDATORS {
+            return setting("the number of validators", self.validators.to_string(), "at most 1024");
         }
         if self.first_height > i32::MAX as u32 / 2 {
             return setting("the first height", self.first_height.to_string(), "at most 1073741823");

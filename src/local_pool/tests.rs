@@ -459,7 +459,8 @@ fn missing_and_malformed_headers_are_named() {
             assert_eq!(post_with(url, &headers, &plain(1)), (400, text));
         }
     }
-    assert_eq!(pool.stats().total.refused["malformed request"].batches, 7);
+    let refused = Refused { batches: 7, announcements: 7 };
+    assert_eq!(pool.stats().total.refused["malformed request"], refused);
 }
 
 #[test]
@@ -470,6 +471,12 @@ fn a_handler_says_404_and_405() {
     assert_eq!(post_with(&url.join("/config.json").unwrap(), &[], b"").0, 404);
     let response = agent().get(url.as_str()).call().unwrap();
     assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"POST".parse().unwrap()));
+    // Whoever sends much sees the answer, too.
+    let full = plain(1024);
+    for _ in 0..20 {
+        assert_eq!(post_with(&url.join("/wrong").unwrap(), &usual(PARENT), &full).0, 404);
+        assert_eq!(post_with(&pool.url().join("/config.json").unwrap(), &[], &full).0, 405);
+    }
 }
 
 #[test]
@@ -818,6 +825,47 @@ fn the_control_endpoint_is_off_unless_asked_for() {
 }
 
 #[test]
+fn pages_of_other_sites_cannot_control_the_pool() {
+    let pool = start(Settings { control: true, ..settings() });
+    let url = pool.url().join("control").unwrap();
+    let own = format!("http://127.0.0.1:{}", url.port().unwrap());
+    let body = br#"{"action":"new-block"}"#;
+    for (headers, expected) in [
+        (vec![("origin", "http://evil.example".to_owned())], 403),
+        (vec![("origin", "null".into())], 403),
+        (vec![("sec-fetch-site", "cross-site".into())], 403),
+        (vec![("host", "evil.example:1".into()), ("origin", "http://evil.example:1".into())], 403),
+        (vec![("origin", own)], 200),
+        (vec![("host", "pool:18080".into())], 200),
+    ] {
+        assert_eq!(post_with(&url, &headers, body).0, expected, "{headers:?}");
+    }
+    assert_eq!(pool.stats().tip_height, TIP + 2);
+}
+
+#[test]
+fn handlers_take_ports_that_are_free_after_the_list_was_turned_round() {
+    let (pool, port) = (0..20)
+        .find_map(|_| {
+            let port = fastrand::u16(20_000..30_000);
+            let listen = (Ipv4Addr::LOCALHOST, port).into();
+            let settings = Settings { listen, handlers: 2, control: true, ..settings() };
+            Some((LocalPool::start(settings).ok()?, port))
+        })
+        .unwrap();
+    let url = pool.url().join("control").unwrap();
+    for body in [
+        json!({"action": "handler-order", "order": [1, 0]}),
+        json!({"action": "handlers", "count": 1}),
+        json!({"action": "handlers", "count": 2}),
+    ] {
+        assert_eq!(post_with(&url, &[], body.to_string().as_bytes()).0, 200, "{body}");
+    }
+    let ports: Vec<u16> = pool.handler_urls().iter().filter_map(Url::port).collect();
+    assert_eq!(ports, [port + 2, port + 1]);
+}
+
+#[test]
 fn stats_over_http_are_the_same_as_from_the_method() {
     let pool = start(Settings { handlers: 2, ..settings() });
     for body in [plain(1), plain(1), plain(1)] {
@@ -968,6 +1016,7 @@ fn settings_that_make_no_sense_are_refused_with_what_would() {
     for settings in [
         Settings { block_time: Some(Duration::ZERO), ..settings() },
         Settings { validators: 0, ..settings() },
+        Settings { validators: 20_000, ..settings() },
         Settings { ann_versions: vec![], ..settings() },
         Settings { first_height: u32::MAX, ..settings() },
         Settings { handlers: 1000, ..settings() },

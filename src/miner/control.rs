@@ -35,6 +35,11 @@ impl Control {
         self.send(Message::Stop);
     }
 
+    /// Stops mining and hands in what was found, unless that is under way: however often, it ends nothing early.
+    pub fn finish(&self) {
+        self.send(Message::Finish);
+    }
+
     /// From now on these settings hold, as far as they can change while mining: the pools (none: those that there
     /// are stay), how they are asked, who is paid, how announcements are handed in and how fast, how hard they are
     /// at least, what becomes of work on a block when there is a new one, the threads of the CPU backend and the time

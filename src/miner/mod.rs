@@ -11,6 +11,7 @@ mod shell;
 mod workers;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         mpsc::{self, Receiver, Sender},
@@ -28,7 +29,7 @@ use self::{
 use crate::{
     backend::{self, Backend, BackendInfo, Sink, cpu, gpu},
     display::Display,
-    pool,
+    pool::{self, shown},
     protocol::PayTo,
     report::{Format, Output, OutputError, Watch},
     scheduler::CancelPolicy,
@@ -143,9 +144,17 @@ impl Miner {
     /// # Errors
     /// If a backend cannot start.
     pub fn with_backends(
-        settings: Settings,
+        mut settings: Settings,
         start: impl FnOnce(&Sink) -> Result<Vec<Box<dyn Backend>>, backend::StartError>,
     ) -> Result<Self, MinerError> {
+        let mut known = HashSet::new();
+        settings.pools.retain(|url| {
+            let is_new = known.insert(url.clone());
+            if !is_new {
+                tracing::warn!("{} is named twice: it gets every announcement once", shown(url));
+            }
+            is_new
+        });
         let (sender, messages) = mpsc::channel();
         let to_loop = sender.clone();
         let sink: Sink = Arc::new(move |event| {

@@ -34,8 +34,21 @@ pub(super) struct Shell {
     agent: ureq::Agent,
     uploaders: usize,
     posts: Workers,
-    checks: Workers,
+    /// What waits in a queue for its verdict, and what a handler refused: that may take long.
+    checks: Checks,
+    sifts: Checks,
+}
+
+/// One thread that validates, and what it works with.
+struct Checks {
+    workers: Workers,
     validator: Arc<Mutex<Validator>>,
+}
+
+impl Checks {
+    fn new(name: &'static str) -> Self {
+        Self { workers: Workers::new(name, 1), validator: Arc::default() }
+    }
 }
 
 impl Shell {
@@ -48,8 +61,8 @@ impl Shell {
             agent: upload::http::agent(settings.upload.uploaders),
             uploaders: settings.upload.uploaders,
             posts: Workers::new("upload", POSTS),
-            checks: Workers::new("check", 1),
-            validator: Arc::default(),
+            checks: Checks::new("check"),
+            sifts: Checks::new("sift"),
         }
     }
 }
@@ -87,8 +100,9 @@ impl Outside for Shell {
     }
 
     fn check(&mut self, check: upload::Check) {
-        let (validator, sender) = (self.validator.clone(), self.sender.clone());
-        self.checks.run(move || {
+        let checks = if check.urgent { &self.checks } else { &self.sifts };
+        let (validator, sender) = (checks.validator.clone(), self.sender.clone());
+        checks.workers.run(move || {
             let mut validator = validator.lock().unwrap_or_else(PoisonError::into_inner);
             let announcements = check.announcements.iter();
             let announcements: Vec<_> =

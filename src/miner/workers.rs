@@ -16,7 +16,7 @@ type Task = Box<dyn FnOnce() + Send>;
 /// As many threads as there are tasks at one time, up to a bound; those without work for a while end.
 ///
 /// Tasks beyond the bound wait, in order. How many may wait is bounded by who hands them in: there is one task for
-/// each request in flight.
+/// each request in flight, and for each batch that waits for its verdict.
 #[derive(Clone)]
 pub struct Workers {
     shared: Arc<Shared>,

@@ -45,6 +45,13 @@ const AGREEING_POLLS: u32 = 3;
 /// Requests for blocks in flight at once: one is enough, but answers about a branch left meanwhile may be slow.
 const BLOCK_REQUESTS_MAX: usize = 4;
 
+/// How old a configuration may be that answers a request: caches may keep it for 10 s, and it is asked for every 5 s.
+/// Handlers go by a new target at once.
+const CONFIG_AGE: Duration = Duration::from_secs(15);
+
+/// Refusals of a target that are further apart have nothing to do with each other.
+const REFUSALS_APART: Duration = Duration::from_secs(60);
+
 /// Targets remembered for which the pool refused harder work bits.
 const REFUSED_MAX: usize = 8;
 
@@ -96,6 +103,7 @@ pub(super) struct PoolClient {
     parent: Option<Block>,
     parentless_since: Option<Moment>,
     refused_targets: Vec<WorkBits>,
+    doubt: Option<Doubt>,
 
     /// A tip that its own blkinfo contradicts.
     disproved: Option<BlockName>,
@@ -109,6 +117,15 @@ pub(super) struct PoolClient {
     key_complaints: Complaints,
     block_complaints: Complaints,
     unready: Complaints,
+}
+
+/// Harder work bits than a pool asks for were refused by it: it wants none, or has another target by now.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    target: WorkBits,
+    /// The first and the last refusal.
+    since: Moment,
+    last: Moment,
 }
 
 impl PoolClient {
@@ -134,6 +151,7 @@ impl PoolClient {
             parent: None,
             parentless_since: None,
             refused_targets: Vec::new(),
+            doubt: None,
             disproved: None,
             tip_height: None,
             view: PoolView::default(),
@@ -204,20 +222,29 @@ impl PoolClient {
         }
     }
 
-    /// The pool refuses work bits. If those were harder ones of our own choice, it gets none of these any more.
-    pub fn refuse(&mut self, work_bits: WorkBits, out: &mut Outbox) {
+    /// The pool refuses work bits. If those were harder ones of our own choice, it gets none of these any more, once a
+    /// configuration that cannot be older than the first refusal still names the same target.
+    pub fn refuse(&mut self, work_bits: WorkBits, now: Moment, out: &mut Outbox) {
         let Some(asked) = self.ann_target() else { return };
         let exact = self.settings.work_bits_rule().choose_exactly(asked);
         // Anything else was mined for another target, or there is nothing to fall back to.
         if self.work_bits() != Some(work_bits) || work_bits == exact {
             return;
         }
+        let doubt = self.doubt.filter(|doubt| doubt.target == asked && now <= doubt.last + REFUSALS_APART);
+        let doubt = Doubt { last: now, ..doubt.unwrap_or(Doubt { target: asked, since: now, last: now }) };
+        self.doubt = Some(doubt);
+        if self.config_at.is_none_or(|at| at < doubt.since + CONFIG_AGE) {
+            return;
+        }
+        self.doubt = None;
         if self.refused_targets.len() >= REFUSED_MAX {
             self.refused_targets.remove(0);
         }
         self.refused_targets.push(asked);
         out.note(Notice::warn(format!(
-            "{} calls {work_bits} not enough work though it asks for {asked}, which is easier: mining {exact} for it",
+            "{} calls {work_bits} not enough work though it asks for {asked}, which is easier: {exact} is mined while it \
+             leads",
             self.name()
         )));
     }
@@ -355,6 +382,8 @@ impl PoolClient {
         self.handlers = config.handlers();
         self.config = Some(config);
         self.config_at = Some(now);
+        // Refusals were of the target that it has left.
+        self.doubt = self.doubt.filter(|doubt| Some(doubt.target) == self.ann_target());
     }
 
     fn read_config(&mut self, body: &[u8], now: Moment) -> Result<(Config, Vec<String>), String> {

@@ -183,8 +183,8 @@ impl Fetcher {
     }
 }
 
-/// An address as a log may have it: without a password.
-pub(super) fn shown(url: &Url) -> String {
+/// An address as logs and metrics may have it: without user name and password.
+pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     // These fail only for addresses that have no place for a name.
     let _ = url.set_username("");

@@ -20,7 +20,7 @@ use std::time::Duration;
 use kernels::WorkBits;
 use url::Url;
 
-pub use http::{FetchError, Fetcher};
+pub use http::{FetchError, Fetcher, shown};
 pub use work_bits::WorkBitsRule;
 
 #[cfg(test)]
@@ -216,6 +216,7 @@ impl Pools {
                 self.lead(next, "the one that did is not mined for any more");
             }
         }
+        self.reordered &= self.listed.first() != Some(&self.leader);
         self.tick(now);
         self.listed.iter().map(|place| (PoolId(*place), self.clients[*place].base().clone())).collect()
     }
@@ -253,7 +254,7 @@ impl Pools {
             }
             Event::TargetRefused { pool, work_bits } => {
                 if let Some(client) = self.clients.get_mut(pool.0) {
-                    client.refuse(work_bits, &mut self.out);
+                    client.refuse(work_bits, now, &mut self.out);
                 }
             }
             Event::Fits(easiest) => {

@@ -505,6 +505,13 @@ fn a_refused_target_is_mined_exactly_from_then_on_and_no_other() {
     world.send(refuse(0x2000_ffff));
     world.send(Event::TargetRefused { pool: PoolId(7), work_bits: bits(0x2001_ffff) });
     assert_eq!(world.jobs.len(), 1, "that was about an older job or about nobody");
+    // The pool may have another target by now, of which it has yet to tell.
+    for _ in 0..2 {
+        world.send(refuse(0x2001_ffff));
+        world.run(seconds(7));
+        assert_eq!(world.jobs.len(), 1);
+    }
+    world.run(seconds(7));
     world.send(refuse(0x2001_ffff));
     world.send(refuse(0x2001_ffff));
     assert_eq!((world.jobs.len(), world.jobs[1].work_bits), (2, bits(TARGET)));
@@ -516,6 +523,27 @@ fn a_refused_target_is_mined_exactly_from_then_on_and_no_other() {
         world.run(seconds(6));
         assert_eq!(world.pools.job().unwrap().work_bits, bits(expected));
     }
+}
+
+#[test]
+fn refusals_by_a_target_that_the_pool_has_yet_to_tell_of_are_held_against_none() {
+    let mut world = World::one();
+    world.run(seconds(2));
+    let refused = Event::TargetRefused { pool: PoolId(0), work_bits: bits(0x2001_ffff) };
+    // It asks for more, and handlers know it first; then it asks for the same again.
+    for asked in [0x2001_0000, TARGET] {
+        world.send(refused.clone());
+        world.master().set("annTarget", json!(asked));
+        world.run(seconds(30));
+        world.send(refused.clone());
+    }
+    // Refusals far apart are no proof either.
+    for _ in 0..3 {
+        world.run(seconds(90));
+        world.send(refused.clone());
+    }
+    assert_eq!(world.pools.job().unwrap().work_bits, bits(0x2001_ffff));
+    assert_eq!(world.take_notices(Level::WARN), Vec::<String>::new());
 }
 
 #[test]
@@ -970,6 +998,24 @@ fn a_pool_named_first_while_mining_leads_as_soon_as_it_is_up() {
     world.masters.push(Master { silent: true, ..first });
     world.run(seconds(120));
     assert_eq!(world.pools.leader(), PoolId(0), "it gives way like any other");
+}
+
+#[test]
+fn a_pool_that_leads_already_when_it_is_named_first_gets_no_head_start_later() {
+    let mut world = two_pools();
+    world.masters[0].silent = true;
+    world.run(seconds(60));
+    assert_eq!(world.pools.leader(), PoolId(1));
+    world.list(&[1, 0], Settings::default());
+    world.masters[0].silent = false;
+    world.masters[1].silent = true;
+    world.run(seconds(60));
+    assert_eq!(world.pools.leader(), PoolId(0));
+    world.masters[1].silent = false;
+    world.run(seconds(30));
+    assert_eq!(world.pools.leader(), PoolId(0), "it has not been up for long");
+    world.run(seconds(60));
+    assert_eq!(world.pools.leader(), PoolId(1));
 }
 
 #[test]

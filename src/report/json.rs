@@ -2,11 +2,13 @@
 
 use std::time::UNIX_EPOCH;
 
-use kernels::WorkBits;
 use serde_json::{Value, json};
 
 use super::{BackendRow, Phase, PoolRow, Snapshot, seconds};
-use crate::upload::{Account, HandlerRow};
+use crate::{
+    protocol::difficulty_shown,
+    upload::{Account, HandlerRow},
+};
 
 /// An object whose `event` is `status`.
 pub fn status(snapshot: &Snapshot) -> String {
@@ -30,9 +32,9 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
             "parent_hash": row.job.parent_hash,
             "parent_height": row.job.parent_height,
             "work_bits": row.job.work_bits.to_string(),
-            "difficulty": row.job.work_bits.difficulty_f64(),
+            "difficulty": difficulty_shown(row.job.work_bits),
             "difficulty_reason": row.hardness.to_string(),
-            "pool_difficulty": row.asked.map(WorkBits::difficulty_f64),
+            "pool_difficulty": row.asked.map(difficulty_shown),
             "age": seconds(snapshot.now.saturating_sub(row.since)),
         })
     });

@@ -78,6 +78,9 @@ impl Reporter {
         for ((work, rates), backend) in self.backends.iter_mut().zip(&snapshot.backends) {
             rates.push(now, sample(backend.counters, *work, 0));
         }
+        // A pool that came later uploaded nothing before.
+        let pools = self.pools.len().max(snapshot.ledger.pools.len());
+        self.pools.resize_with(pools, || Rates::new(now));
         for (rates, uploaded) in self.pools.iter_mut().zip(uploads) {
             rates.push(now, sample(Counters::default(), 0.0, uploaded));
         }
@@ -105,9 +108,14 @@ impl Reporter {
     /// Says the rates in the log, for those who keep it in a file.
     pub fn log(&self, snapshot: &Snapshot) {
         if self.format.is_some() {
-            for line in text::status(snapshot).lines() {
-                tracing::info!(target: STATUS_TARGET, "{}", anstream::adapter::strip_str(line));
-            }
+            log_lines(&text::status(snapshot));
+        }
+    }
+
+    /// Says the totals in the log, for the same.
+    pub fn log_totals(&self, snapshot: &Snapshot) {
+        if self.format.is_some() {
+            log_lines(&text::totals(snapshot));
         }
     }
 
@@ -125,6 +133,12 @@ impl Reporter {
             Format::Text => text::totals(snapshot),
             Format::Json => json::totals(snapshot),
         })
+    }
+}
+
+fn log_lines(text: &str) {
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        tracing::info!(target: STATUS_TARGET, "{}", anstream::adapter::strip_str(line));
     }
 }
 

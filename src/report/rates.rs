@@ -44,7 +44,7 @@ pub struct Rate {
 #[derive(Debug)]
 pub struct Rates {
     samples: VecDeque<(Moment, Sample)>,
-    /// The highest rate over the shortest window, in e/s.
+    /// The highest rate over the shortest window, in e/s; zero before there is a whole one.
     highest: f64,
 }
 
@@ -93,7 +93,10 @@ impl Rates {
 
     /// The rates over all windows.
     pub fn row(&self) -> RateRow {
-        RateRow { windows: WINDOWS.map(|window| self.over(window)), highest: self.highest }
+        let windows = WINDOWS.map(|window| self.over(window));
+        // Before a whole window is over there is no highest rate but those that are shown.
+        let highest = windows.iter().map(|rate| rate.e_per_s).fold(self.highest, f64::max);
+        RateRow { windows, highest }
     }
 }
 

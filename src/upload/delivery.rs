@@ -21,11 +21,19 @@ use super::{
 };
 #[cfg(test)]
 use crate::planted::{Bug, planted};
-use crate::values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView};
+use crate::{
+    protocol::BATCH,
+    values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView},
+};
 
 /// How long a batch waits that was told `submit elsewhere` by the handler that the newest list names: long
 /// enough for two more configurations to be fetched, one of which may explain it.
 const WAIT_FOR_LIST: Duration = Duration::from_secs(10);
+
+/// Announcements of refused batches that are validated at a time, at the most, and how long a batch waits that is refused
+/// meanwhile: a pool that refuses everything must not have more validated than a processor does.
+pub(super) const SIFTED_MAX: usize = 8 * BATCH;
+const WAIT_FOR_CHECKS: Duration = Duration::from_secs(10);
 
 /// The part of `Settings::batch_age` at which a batch may be closed at the earliest.
 const AGE_MIN: f64 = 0.7;
@@ -137,6 +145,8 @@ impl Delivery {
         if let Some(left) = self.left.take() {
             self.account.missed += found - left.found;
             self.told.clear();
+            // What it said then is no measure of what is mined now: all waits until it says something again.
+            self.view = None;
         }
     }
 
@@ -533,6 +543,12 @@ impl Delivery {
                 }
                 return self.file(parcel, id, cx);
             }
+            Refusal::Invalid | Refusal::Other
+                if !parcel.history.sifted && !self.draining && self.being_sifted() >= SIFTED_MAX =>
+            {
+                parcel.not_before = cx.now + WAIT_FOR_CHECKS;
+                return self.file(parcel, id, cx);
+            }
             Refusal::Invalid | Refusal::Other if !parcel.history.sifted => {
                 let why = Why::Refused { handler: id, url, text };
                 parcel.state = State::Waiting(self.check(parcel.batch.announcements.clone(), why, cx));
@@ -604,10 +620,17 @@ impl Delivery {
         }
     }
 
+    /// Announcements of refused batches whose verdicts have not come yet.
+    fn being_sifted(&self) -> usize {
+        let refused = self.checks.values().filter(|check| matches!(check.why, Why::Refused { .. }));
+        refused.map(|check| check.announcements.len()).sum()
+    }
+
     /// Asks for announcements to be validated.
     fn check(&mut self, announcements: Vec<Arc<Found>>, why: Why, cx: &mut Context) -> u64 {
         let check = cx.new_id();
-        cx.effects.push(Effect::Check(Check { check, announcements: announcements.clone() }));
+        let urgent = !matches!(why, Why::Refused { .. });
+        cx.effects.push(Effect::Check(Check { check, announcements: announcements.clone(), urgent }));
         self.checks.insert(check, Checking { announcements, why });
         check
     }
@@ -816,7 +839,11 @@ impl Delivery {
             }
         }
         for (check, announcements) in checks {
-            cx.effects.push(Effect::Check(Check { check, announcements: announcements.clone() }));
+            cx.effects.push(Effect::Check(Check {
+                check,
+                announcements: announcements.clone(),
+                urgent: true,
+            }));
             self.checks.insert(check, Checking { announcements, why: Why::Sample });
         }
     }

@@ -216,6 +216,8 @@ pub struct Check {
     pub check: u64,
     /// What to validate, each against the parent hash of its job.
     pub announcements: Vec<Arc<Found>>,
+    /// Whether a batch waits for it that no handler has refused: others may wait meanwhile.
+    pub urgent: bool,
 }
 
 /// Sends every announcement to every pool, and keeps the ledger.

@@ -565,7 +565,7 @@ impl World {
             for effect in self.uploader.handle(event, self.now) {
                 match effect {
                     Effect::Post(post) => self.post(post)?,
-                    Effect::Check(Check { check, announcements }) => {
+                    Effect::Check(Check { check, announcements, .. }) => {
                         let verdict = |found: &Arc<Found>| match self.bad.contains(&found.hash) {
                             true => Err(Invalid::Inval),
                             false => Ok(()),

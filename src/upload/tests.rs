@@ -5,7 +5,11 @@
 use kernels::Announcement;
 
 use super::*;
-use crate::{protocol::BlockHash, values::Job};
+use crate::{
+    protocol::{BATCH, BlockHash},
+    upload::delivery::SIFTED_MAX,
+    values::Job,
+};
 
 /// An uploader with one pool, told what happened second by second.
 struct Bench {
@@ -76,7 +80,7 @@ impl Bench {
                 match effect {
                     Effect::Post(post) => self.posts.push(post),
                     Effect::Note(notice) => self.notices.push(notice.text),
-                    Effect::Check(Check { check, announcements }) => {
+                    Effect::Check(Check { check, announcements, .. }) => {
                         let verdict = |found: &Arc<Found>| match Some(found.hash[1]) == self.bad {
                             true => Err(Invalid::InsufficientWork),
                             false => Ok(()),
@@ -553,6 +557,7 @@ fn a_pool_taken_away_gets_what_was_found_before_and_one_added_what_is_found_afte
     bench.list(&[1, 0]);
     bench.find(&job(98), &[0; 4]);
     bench.take(4, 0);
+    bench.view(view(&["http://h0/"]));
     bench.take(4, 0);
     assert_eq!(counts(&bench.account()), (7, 4, 7), "its account goes on");
 }
@@ -624,4 +629,52 @@ fn a_limit_that_comes_while_mining_cuts_batches_that_were_closed_before() {
     bench.wait(60.0);
     assert!(bench.posts.iter().all(|post| post.batch.len() <= 3), "{:?}", bench.posts[0].batch.len());
     assert_eq!(bench.posts.iter().map(|post| post.batch.len()).sum::<usize>(), 64);
+}
+
+#[test]
+fn a_pool_named_again_is_not_judged_by_what_it_said_before() {
+    let mut bench = Bench::with_handlers(1);
+    let settings = || Settings { batch_len: 4, ..Settings::new("payme".parse().unwrap(), 1) };
+    bench.tell(Event::Change { pools: vec![], settings: settings() });
+    bench.wait(60.0);
+    bench.tell(Event::Change { pools: vec![(PoolId(0), "pool".into())], settings: settings() });
+    // Far above the tip that it told of when it was mined for.
+    bench.find(&job(150), &[0; 8]);
+    bench.wait(60.0);
+    let account = &bench.uploader.snapshot().pools[0];
+    assert_eq!((account.unwanted, account.queued, bench.posts.len()), (0, 8, 0), "{account:?}");
+    bench.view(PoolView { tip_height: 151, ..view(&["http://h0/"]) });
+    bench.wait(60.0);
+    assert_eq!(bench.posts.iter().map(|post| post.batch.len()).sum::<usize>(), 8);
+}
+
+#[test]
+fn a_pool_that_refuses_everything_has_so_much_validated_at_a_time_and_no_more() {
+    let mut bench = Bench::new(|settings| (settings.batch_len, settings.uploaders) = (BATCH, 100));
+    bench.view(view(&["http://a/"]));
+    let batches = 3 * SIFTED_MAX / BATCH;
+    for _ in 0..batches {
+        bench.find(&job(98), &[0; BATCH]);
+    }
+    assert_eq!(bench.posts.len(), batches);
+    // Nobody validates meanwhile.
+    let mut waiting = 0;
+    for post in std::mem::take(&mut bench.posts) {
+        let body = br#"{"error":["check_ann() -> INVAL"]}"#.to_vec();
+        let outcome = PostOutcome::Answer { status: 400, body: body.into() };
+        let effects = bench.uploader.handle(Event::Answered { request: post.request, outcome }, bench.now);
+        for effect in effects {
+            if let Effect::Check(check) = effect {
+                assert!(!check.urgent);
+                waiting += check.announcements.len();
+            }
+        }
+    }
+    assert_eq!(waiting, SIFTED_MAX);
+    assert!(bench.uploader.snapshot().adds_up());
+    assert_eq!(
+        bench.uploader.snapshot().pools[0].queued as usize,
+        batches * BATCH,
+        "nothing is lost for that"
+    );
 }

@@ -72,14 +72,14 @@ fn last_level_cache(root: &Path, cpu: usize) -> Option<Cache> {
     caches.max_by_key(|cache| cache.level)
 }
 
-/// Reads a list of processors such as `0-7,64-71`.
+/// Reads a list of processors such as `0-7,64-71`: ranges go upwards.
 pub fn parse_list(text: &str) -> Option<BTreeSet<usize>> {
     let mut list = BTreeSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
         // No machine has as many processors; a file that says so is nonsense.
-        list.extend((last < 1 << 16).then_some(first..=last)?);
+        list.extend((first <= last && last < 1 << 16).then_some(first..=last)?);
     }
     Some(list)
 }

@@ -50,6 +50,7 @@ pub(super) enum Message {
     Change(Box<Settings>),
     Pause(PauseReason),
     Resume(PauseReason),
+    Finish,
     Stop,
 }
 
@@ -266,6 +267,7 @@ impl<O: Outside> Loop<O> {
             Message::Change(settings) => self.change(*settings),
             Message::Pause(reason) => self.pause(reason),
             Message::Resume(reason) => self.resume(reason),
+            Message::Finish => self.asked_to_finish(),
             Message::Stop => self.asked_to_stop(),
         }
     }
@@ -353,17 +355,21 @@ impl<O: Outside> Loop<O> {
         self.publish();
     }
 
+    fn asked_to_finish(&mut self) {
+        if self.stage == Stage::Mining {
+            tracing::info!(
+                "stopping: handing in what was found, for {} s at most (Ctrl-C again to leave at once)",
+                self.settings.drain.as_secs()
+            );
+            self.stop();
+        }
+    }
+
     /// The first time mining stops, the second time everything ends.
     fn asked_to_stop(&mut self) {
         self.stops += 1;
         match (self.stops, self.stage) {
-            (1, Stage::Mining) => {
-                tracing::info!(
-                    "stopping: handing in what was found, for {} s at most (Ctrl-C again to leave at once)",
-                    self.settings.drain.as_secs()
-                );
-                self.stop();
-            }
+            (1, Stage::Mining) => self.asked_to_finish(),
             (1, _) => tracing::info!("stopping already (Ctrl-C again to leave at once)"),
             _ => self.stage = Stage::Done,
         }
@@ -410,6 +416,7 @@ impl<O: Outside> Loop<O> {
         if let Some(display) = self.display.take() {
             display.close();
         }
+        self.reporter.log_totals(&snapshot);
         if let (Some(output), Some(totals)) = (&self.output, self.reporter.totals_text(&snapshot)) {
             output.write(totals);
         }

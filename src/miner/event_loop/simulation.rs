@@ -986,6 +986,7 @@ fn told(message: &Message) -> String {
         Message::Change(settings) => format!("the user names {:?}", settings.pools),
         Message::Pause(reason) => format!("pause: {reason}"),
         Message::Resume(reason) => format!("resume: {reason}"),
+        Message::Finish => "finish".into(),
         Message::Stop => "stop".into(),
     }
 }
