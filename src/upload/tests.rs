@@ -661,7 +661,7 @@ fn a_pool_that_refuses_everything_has_so_much_validated_at_a_time_and_no_more() 
     let mut waiting = 0;
     for post in std::mem::take(&mut bench.posts) {
         let body = br#"{"error":["check_ann() -> INVAL"]}"#.to_vec();
-        let outcome = PostOutcome::Answer { status: 400, body: body.into() };
+        let outcome = PostOutcome::Answer { status: 400, body };
         let effects = bench.uploader.handle(Event::Answered { request: post.request, outcome }, bench.now);
         for effect in effects {
             if let Effect::Check(check) = effect {
