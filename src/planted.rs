@@ -1,7 +1,40 @@
-//! What the simulations share: the verdict on a schedule, and bugs that they plant to show that their checks would find
-//! them.
+//! What the simulations share: what is to come in a schedule, the verdict on it, and bugs that they plant to show that
+//! their checks would find them.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeMap};
+
+use crate::values::Moment;
+
+/// What is to come, each at its moment; of one moment in the order in which it was put down.
+#[derive(Debug)]
+pub struct Agenda<T> {
+    coming: BTreeMap<(Moment, u64), T>,
+    last: u64,
+}
+
+impl<T> Default for Agenda<T> {
+    fn default() -> Self {
+        Self { coming: BTreeMap::new(), last: 0 }
+    }
+}
+
+impl<T> Agenda<T> {
+    /// Puts something down.
+    pub fn put(&mut self, moment: Moment, what: T) {
+        self.last += 1;
+        self.coming.insert((moment, self.last), what);
+    }
+
+    /// When the next thing comes.
+    pub fn next(&self) -> Option<Moment> {
+        self.coming.first_key_value().map(|((moment, _), _)| *moment)
+    }
+
+    /// The next thing, with its moment.
+    pub fn take(&mut self) -> Option<(Moment, T)> {
+        self.coming.pop_first().map(|((moment, _), what)| (moment, what))
+    }
+}
 
 /// What is wrong in a schedule, if anything is.
 pub type Verdict = Result<(), String>;

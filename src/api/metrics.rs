@@ -519,6 +519,15 @@ mod tests {
     }
 
     #[test]
+    fn difficulties_are_what_people_call_them() {
+        let mut snapshot = busy();
+        let job = snapshot.job.as_mut().expect("something is mined");
+        job.asked = Some(kernels::WorkBits::new(0x2002_0000).expect("valid work bits"));
+        let text = render(&snapshot, &Usage::default());
+        assert!(text.contains("\npktmine_job_pool_difficulty 128\n"), "{text}");
+    }
+
+    #[test]
     fn addresses_that_differ_in_a_password_alone_are_told_apart_without_it() {
         let account = |pool: &str| Account {
             pool: pool.into(),

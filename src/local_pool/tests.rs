@@ -47,6 +47,16 @@ fn start(settings: Settings) -> LocalPool {
     LocalPool::start(settings).unwrap()
 }
 
+/// One on some ports in a row that happen to be free, and the first of them. Another program may be quicker, so there is
+/// more than one try.
+fn start_on_ports(settings: &Settings) -> (LocalPool, u16) {
+    let start = |port| {
+        let listen = (Ipv4Addr::LOCALHOST, port).into();
+        Some((LocalPool::start(Settings { listen, ..settings.clone() }).ok()?, port))
+    };
+    (0..20).find_map(|_| start(fastrand::u16(20_000..30_000))).unwrap()
+}
+
 /// Announcements that differ from each other, from those of other calls, and that `change` has changed.
 fn announcements(count: usize, change: impl Fn(&mut Header)) -> Vec<u8> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -845,14 +855,7 @@ fn pages_of_other_sites_cannot_control_the_pool() {
 
 #[test]
 fn handlers_take_ports_that_are_free_after_the_list_was_turned_round() {
-    let (pool, port) = (0..20)
-        .find_map(|_| {
-            let port = fastrand::u16(20_000..30_000);
-            let listen = (Ipv4Addr::LOCALHOST, port).into();
-            let settings = Settings { listen, handlers: 2, control: true, ..settings() };
-            Some((LocalPool::start(settings).ok()?, port))
-        })
-        .unwrap();
+    let (pool, port) = start_on_ports(&Settings { handlers: 2, control: true, ..settings() });
     let url = pool.url().join("control").unwrap();
     for body in [
         json!({"action": "handler-order", "order": [1, 0]}),
@@ -981,14 +984,7 @@ fn a_redirect_loop_leads_where_it_came_from() {
 
 #[test]
 fn with_a_port_given_handlers_take_those_that_follow_and_shutting_down_frees_them() {
-    // Some ports in a row that happen to be free; another program may be quicker, so more than one try.
-    let (pool, port) = (0..20)
-        .find_map(|_| {
-            let port = fastrand::u16(20_000..30_000);
-            let listen = (Ipv4Addr::LOCALHOST, port).into();
-            Some((LocalPool::start(Settings { listen, handlers: 2, ..settings() }).ok()?, port))
-        })
-        .unwrap();
+    let (pool, port) = start_on_ports(&Settings { handlers: 2, ..settings() });
     let ports: Vec<u16> = pool.handler_urls().iter().filter_map(Url::port).collect();
     assert_eq!((pool.url().port(), ports), (Some(port), vec![port + 1, port + 2]));
     let _kept = connect(&pool.url()).unwrap();

@@ -7,8 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +18,7 @@ use url::Url;
 
 use super::*;
 use crate::{
-    planted::{self, Bug, Verdict, check},
+    planted::{self, Agenda, Bug, Verdict, check},
     protocol::BlockHash,
     values::{Block, Job},
 };
@@ -118,9 +117,7 @@ struct World {
     rng: fastrand::Rng,
     plan: Plan,
     now: Moment,
-    coming: BinaryHeap<Reverse<(Moment, u64)>>,
-    what: HashMap<u64, Coming>,
-    last: u64,
+    agenda: Agenda<Coming>,
     uploader: Uploader,
     settings: Settings,
     chain: BTreeMap<u32, BlockHash>,
@@ -171,9 +168,7 @@ impl World {
             uploader: Uploader::new(&vec!["pool".into(); pools], 2, settings.clone()),
             plan,
             now: Moment::ZERO,
-            coming: BinaryHeap::new(),
-            what: HashMap::new(),
-            last: 0,
+            agenda: Agenda::default(),
             settings,
             job: Arc::new(Job {
                 id: 1,
@@ -256,9 +251,7 @@ impl World {
     }
 
     fn at(&mut self, moment: Moment, what: Coming) {
-        self.last += 1;
-        self.coming.push(Reverse((moment, self.last)));
-        self.what.insert(self.last, what);
+        self.agenda.put(moment, what);
     }
 
     fn at_random(&mut self, within: f64, what: Coming) {
@@ -544,7 +537,7 @@ impl World {
         loop {
             steps += 1;
             check!(steps < 20_000, "it spins");
-            let &Reverse((moment, id)) = self.coming.peek().unwrap();
+            let moment = self.agenda.next().unwrap();
             let event = match self.uploader.next_wake() {
                 Some(wake) if wake <= moment => {
                     check!(wake > self.now || steps == 1, "it wakes for nothing at {wake:?}");
@@ -552,9 +545,8 @@ impl World {
                     Some(Event::Tick)
                 }
                 _ => {
-                    self.coming.pop();
                     self.now = moment;
-                    let what = self.what.remove(&id).unwrap();
+                    let (_, what) = self.agenda.take().unwrap();
                     if matches!(what, Coming::End) {
                         return self.settle();
                     }

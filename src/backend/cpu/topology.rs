@@ -106,7 +106,7 @@ mod tests {
     fn lists_and_sizes_are_read() {
         assert_eq!(parse_list("0-2,5"), Some(BTreeSet::from([0, 1, 2, 5])));
         assert_eq!(parse_list("7"), Some(BTreeSet::from([7])));
-        for nonsense in ["", "a", "3-", "0-99999999"] {
+        for nonsense in ["", "a", "3-", "3-1", "0-3,9-8", "0-99999999"] {
             assert_eq!(parse_list(nonsense), None, "{nonsense:?}");
         }
         let sizes = ["32768K", "2M", "77", "", "K", "99999999999999999999K"].map(parse_size);

@@ -10,8 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "what is unwrapped was made here")]
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     env, mem,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -23,7 +22,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     backend::Reach,
-    planted::{self, Bug, Verdict, check},
+    planted::{self, Agenda, Bug, Verdict, check},
     pool::FetchError,
     protocol::{BlockHash, WINDOW},
     scheduler::CancelPolicy,
@@ -237,9 +236,7 @@ struct World {
     rng: fastrand::Rng,
     plan: Plan,
     now: Moment,
-    coming: BinaryHeap<Reverse<(Moment, u64)>>,
-    what: HashMap<u64, Coming>,
-    last: u64,
+    agenda: Agenda<Coming>,
     wire: Wire,
     mine: Loop<Wire>,
     settings: Settings,
@@ -334,9 +331,7 @@ impl World {
             mine: Loop::new(settings.clone(), backends, wire.clone(), outputs),
             plan,
             now: Moment::ZERO,
-            coming: BinaryHeap::new(),
-            what: HashMap::new(),
-            last: 0,
+            agenda: Agenda::default(),
             wire,
             settings,
             chain: Vec::new(),
@@ -425,9 +420,7 @@ impl World {
     }
 
     fn at(&mut self, moment: Moment, what: Coming) {
-        self.last += 1;
-        self.coming.push(Reverse((moment, self.last)));
-        self.what.insert(self.last, what);
+        self.agenda.put(moment, what);
     }
 
     fn at_random(&mut self, within: f64, what: Coming) {
@@ -826,16 +819,14 @@ impl World {
         self.carry_out()?;
         let wake = self.mine.next_wake();
         check!(wake > self.now || self.mine.stage == Stage::Done, "it wakes for nothing at {wake:?}");
-        let next = self.coming.peek().map(|&Reverse((moment, id))| (moment, id));
-        let Some((moment, id)) = next.filter(|(moment, _)| *moment < wake) else {
+        let comes_first = self.agenda.next().is_some_and(|moment| moment < wake);
+        let Some((moment, what)) = comes_first.then(|| self.agenda.take()).flatten() else {
             self.audit()?;
             self.now = wake;
             return Ok(false);
         };
-        self.coming.pop();
         self.now = self.now.max(moment);
         self.wire.asked().now = self.now;
-        let what = self.what.remove(&id).unwrap();
         let is_calm = matches!(what, Coming::Calm) && !self.stopped;
         if let Some(message) = self.happen(what) {
             if self.tells {
