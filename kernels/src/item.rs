@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-use crate::avx2::TableMemory;
 use crate::portable::State;
 use crate::program::{InvalidProgram, MEMORY_PERIOD, Program};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::TableMemory;
 use crate::{Hash32, Hash64};
 
 /// Items of a table.

@@ -4,10 +4,14 @@ use std::ops::Range;
 use std::str::FromStr;
 
 #[cfg(target_arch = "x86_64")]
-use crate::avx2::{Avx2, Avx2Passes};
+use crate::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use crate::avx512::Avx512;
 use crate::item::{Columns, Item, TableProgram};
 use crate::portable::Portable;
 use crate::search::SearchState;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::VectorPasses;
 use crate::work::Target;
 use crate::{Hash32, Hash64};
 
@@ -20,6 +24,9 @@ pub enum Kernel {
     /// For x86-64 processors with AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// For x86-64 processors with AVX-512, from Intel's Ice Lake and AMD's Zen 4 on.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
 }
 
 impl Kernel {
@@ -32,7 +39,10 @@ impl Kernel {
     pub fn available() -> Vec<Self> {
         let mut available = Vec::new();
         #[cfg(target_arch = "x86_64")]
-        available.extend(Avx2::new().map(Self::Avx2));
+        {
+            available.extend(Avx512::new().map(Self::Avx512));
+            available.extend(Avx2::new().map(Self::Avx2));
+        }
         available.push(Self::Portable);
         available
     }
@@ -43,6 +53,8 @@ impl Kernel {
             Self::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
         }
     }
 
@@ -51,7 +63,9 @@ impl Kernel {
         match self {
             Self::Portable => Box::new(Portable::new()),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(avx2) => Box::new(Avx2Passes::new(avx2)),
+            Self::Avx2(avx2) => Box::new(VectorPasses::new(avx2)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(avx512) => Box::new(VectorPasses::new(avx512)),
         }
     }
 }

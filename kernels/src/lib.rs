@@ -13,7 +13,8 @@
 //! | [`program`] | RandGen, checked and decoded programs | §4, §5 |
 //! | [`item`] | items, tables, what a table is made from | §8 |
 //! | [`portable`] | the passes, written plainly: run programs, crypt, items, search | §5 to §8 |
-//! | `avx2` | the passes for x86-64 processors with AVX2 | §5 to §8 |
+//! | `vector` | the passes for x86-64 processors with AVX2 at least | §5 to §8 |
+//! | `avx2`, `avx512` | their instructions: ChaCha20, Poly1305, BLAKE2b, opcodes | §1, §5 |
 //! | [`kernel`] | which kernels there are, and the passes that each one provides | §8 |
 //! | [`search`] | what a search keeps of a soft nonce from round to round | §8 |
 //! | [`merkle`] | tree and branch | §8 |
@@ -23,6 +24,8 @@
 pub mod announcement;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
 pub mod item;
 pub mod kernel;
 pub mod merkle;
@@ -32,6 +35,8 @@ pub mod program;
 pub mod round;
 pub mod search;
 pub mod validate;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 pub mod work;
 
 pub use announcement::{Announcement, Header};

@@ -6,9 +6,7 @@
 
 use std::arch::asm;
 
-use super::Avx2;
 use super::lanes::*;
-use crate::Hash64;
 
 /// Bytes that are compressed at a time.
 const BLOCK: usize = 128;
@@ -93,33 +91,28 @@ struct Compression {
     waiting: Lanes,
 }
 
-impl Avx2 {
-    /// BLAKE2b with digests of `DIGEST` bytes, 32 or 64, of four messages, which are whole blocks of 128 bytes.
-    ///
-    /// # Panics
-    /// If the messages differ in length, or are no whole blocks.
-    pub fn blake2b<const DIGEST: usize>(self, messages: [&[u8]; 4]) -> [[u8; DIGEST]; 4] {
-        let len = messages[0].len();
-        assert!(messages.iter().all(|message| message.len() == len), "four messages of one length");
-        assert!(len > 0 && len.is_multiple_of(BLOCK), "{len} bytes are no whole blocks of {BLOCK}");
-        // SAFETY: `self` exists, so there is AVX2; the messages are `len` bytes long.
-        unsafe { hash(messages.map(<[u8]>::as_ptr), len) }
-    }
-
-    /// As [`Passes::hash_pairs`](crate::Passes::hash_pairs), whose conditions are checked already.
-    pub(super) fn hash_pairs(self, children: &[Hash64], parents: &mut [Hash64]) {
-        let (pairs, _) = children.as_flattened().as_chunks::<BLOCK>();
-        for (pairs, parents) in pairs.chunks(4).zip(parents.chunks_mut(4)) {
-            let hashes = self.blake2b(std::array::from_fn(|i| &pairs[i.min(pairs.len() - 1)][..]));
-            parents.copy_from_slice(&hashes[..parents.len()]);
-        }
+/// As [`Vectors::hash`](crate::vector::Vectors::hash).
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn hash<const DIGEST: usize>(
+    messages: &[*const u8],
+    len: usize,
+    mut put: impl FnMut(usize, [u8; DIGEST]),
+) {
+    for (first, messages) in (0..).step_by(4).zip(messages.chunks(4)) {
+        let four = [0, 1, 2, 3].map(|i: usize| messages[i.min(messages.len() - 1)]);
+        // SAFETY: the caller's promise.
+        let hashes = unsafe { hash_four(four, len) };
+        (first..first + messages.len()).zip(hashes).for_each(|(i, hash)| put(i, hash));
     }
 }
 
 /// # Safety
 /// All messages are `len` bytes long, a positive multiple of 128.
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn hash<const DIGEST: usize>(messages: [*const u8; 4], len: usize) -> [[u8; DIGEST]; 4] {
+unsafe fn hash_four<const DIGEST: usize>(messages: [*const u8; 4], len: usize) -> [[u8; DIGEST]; 4] {
     const { assert!(DIGEST == 32 || DIGEST == 64, "the digests that the algorithm knows (spec §1)") };
     let mut h = IV.map(|word| all64(word));
     h[0] = xor(h[0], all64(0x0101_0000 ^ DIGEST as u64));
@@ -343,27 +336,6 @@ impl Compression {
                 out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
                 options(nostack),
             );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::primitives::{b32, b64};
-
-    #[test]
-    fn four_messages_hash_as_one_by_one() {
-        let Some(avx2) = Avx2::new() else { return };
-        for blocks in 1..=16 {
-            let messages: [Vec<u8>; 4] = std::array::from_fn(|lane| {
-                let mut message = vec![0; 128 * blocks];
-                crate::primitives::expand(&[lane as u8; 32], blocks as u32, &mut message);
-                message
-            });
-            let slices = messages.each_ref().map(Vec::as_slice);
-            assert_eq!(avx2.blake2b::<64>(slices), slices.map(|message| b64(&[message])), "{blocks} blocks");
-            assert_eq!(avx2.blake2b::<32>(slices), slices.map(|message| b32(&[message])), "{blocks} blocks");
         }
     }
 }

@@ -6,128 +6,23 @@
 
 use std::arch::asm;
 use std::arch::x86_64::_mm256_setr_epi32;
-use std::ptr;
 
 use super::lanes::*;
-
-/// Bytes of a block.
-pub(super) const BLOCK: usize = 64;
+use crate::vector::prefetch;
+use crate::vector::runs::{BLOCK, Run, Task};
 
 /// "expand 32-byte k"
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
-/// Consecutive blocks of one state's keystream, and what they are XORed to.
-#[derive(Clone, Copy)]
-pub(super) struct Run {
-    /// The state's header: nonce in bytes 0..12, key in bytes 16..48.
-    pub header: *const u8,
-    /// Number of the first block.
-    pub counter: u32,
-    /// How many blocks.
-    pub blocks: u32,
-    /// 64 bytes a block.
-    pub source: *const u8,
-    /// Where source XOR keystream goes.
-    pub destination: *mut u8,
-}
-
-impl Run {
-    /// Of no blocks.
-    pub const NONE: Self = Self {
-        header: ptr::null(),
-        counter: 0,
-        blocks: 0,
-        source: ptr::null(),
-        destination: ptr::null_mut(),
-    };
-}
-
-/// Most blocks of a run: as many as a state's content has.
-pub(super) const RUN_BLOCKS: usize = 32;
-
-/// Runs whose blocks are put together in eights at a time.
-const RUNS: usize = 64;
-
 /// How many eights before their turn sources are asked for.
 const AHEAD: usize = 4;
-
-/// Some blocks of a list of runs: the first or only one of them, by its run's place in the list, in the upper half, and its
-/// place in the run.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Task(u32);
-
-impl Task {
-    fn run(self, runs: &[Run]) -> &Run {
-        &runs[(self.0 >> 16) as usize]
-    }
-
-    fn block(self) -> u32 {
-        self.0 & 0xffff
-    }
-
-    fn header(self, runs: &[Run]) -> *const u8 {
-        self.run(runs).header
-    }
-
-    fn counter(self, runs: &[Run]) -> u32 {
-        self.run(runs).counter.wrapping_add(self.block())
-    }
-
-    fn source(self, runs: &[Run]) -> *const u8 {
-        self.run(runs).source.wrapping_add(BLOCK * self.block() as usize)
-    }
-
-    fn destination(self, runs: &[Run]) -> *mut u8 {
-        self.run(runs).destination.wrapping_add(BLOCK * self.block() as usize)
-    }
-}
-
-/// XORs all blocks of all runs, in no particular order.
-///
-/// # Panics
-/// If a run has more than 32 blocks.
-///
-/// # Safety
-/// Headers can be read for 48 bytes, sources and destinations for 64 bytes a block; destinations can be written. A
-/// block's destination is its own source, or overlaps no header and no other block's source or destination.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn xor_runs(runs: &[Run]) {
-    for runs in runs.chunks(RUNS) {
-        // How many blocks a run has nobody predicts. So all the eights that there can be are listed, and then as many are
-        // taken as there are, without a branch; what is left of each run goes together.
-        let mut eights = [Task(0); RUNS * RUN_BLOCKS / 8 + 4];
-        let mut rests = [Task(0); RUNS * 7 + 1];
-        let (mut eights_len, mut rests_len) = (0, 0);
-        let firsts = _mm256_setr_epi32(0, 8, 16, 24, 0, 0, 0, 0);
-        let singles = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        for (i, run) in runs.iter().enumerate() {
-            let blocks = run.blocks as usize;
-            assert!(blocks <= RUN_BLOCKS, "a run of {blocks} blocks");
-            let first = (i as u32) << 16;
-            let left = first + (blocks / 8 * 8) as u32;
-            // SAFETY: eight tasks are 32 bytes.
-            unsafe {
-                store(eights[eights_len..][..8].as_mut_ptr().cast(), add32(all32(first), firsts));
-                store(rests[rests_len..][..8].as_mut_ptr().cast(), add32(all32(left), singles));
-            }
-            eights_len += blocks / 8;
-            rests_len += blocks % 8;
-        }
-        // SAFETY: the caller's promise; the tasks are the blocks of the runs, each one once.
-        unsafe {
-            xor_eights(runs, &eights[..eights_len]);
-            xor_rests(runs, &rests[..rests_len]);
-        }
-    }
-}
 
 /// XORs eight blocks for each task.
 ///
 /// # Safety
-/// As [`xor_runs`]; the runs have these blocks.
+/// As [`xor_runs`](crate::vector::runs::xor_runs); the runs have these blocks.
 #[target_feature(enable = "avx2")]
-unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
+pub(super) unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
     let mut start = Start::new();
     let ask_for = |task: &Task| (0..8).for_each(|i| prefetch(task.source(runs).wrapping_add(BLOCK * i)));
     tasks.iter().take(AHEAD).for_each(ask_for);
@@ -147,9 +42,9 @@ unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
 /// XORs one block for each task.
 ///
 /// # Safety
-/// As [`xor_runs`]; the runs have these blocks.
+/// As [`xor_runs`](crate::vector::runs::xor_runs); the runs have these blocks.
 #[target_feature(enable = "avx2")]
-unsafe fn xor_rests(runs: &[Run], tasks: &[Task]) {
+pub(super) unsafe fn xor_singles(runs: &[Run], tasks: &[Task]) {
     let Some(&last) = tasks.last() else { return };
     let mut start = Start::new();
     let mut idle = [0; BLOCK];
@@ -194,7 +89,7 @@ pub(super) fn first_blocks(header: &[u8; 48], first: u32) -> [[u8; BLOCK]; 8] {
 /// XORs the eight blocks that start from `start` to the source of each lane, into the destination of each lane.
 ///
 /// # Safety
-/// As [`xor_runs`].
+/// As [`xor_runs`](crate::vector::runs::xor_runs).
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn xor_eight(start: &mut Start, places: impl Fn(usize) -> (*const u8, *mut u8)) {
@@ -456,60 +351,6 @@ mod tests {
     use super::*;
     use crate::avx2::Avx2;
     use crate::primitives::{expand, keystream};
-
-    /// Headers, runs of all lengths and both kinds of source, against the crate.
-    #[test]
-    fn runs_are_xored_with_their_keystreams() {
-        if Avx2::new().is_none() {
-            return;
-        }
-        let mut random = vec![0; 1 << 18];
-        expand(&[7; 32], 0, &mut random);
-        let headers = &random[..48 * 140];
-        for (case, lengths) in [
-            vec![1],
-            vec![8],
-            vec![3, 0, 7, 20, 1, 1, 1, 9, 32],
-            (0..140).map(|i| i % 33).collect::<Vec<u32>>(),
-        ]
-        .iter()
-        .enumerate()
-        {
-            let sources = &random[case + 7000..];
-            let total: u32 = lengths.iter().sum();
-            let mut in_place = vec![0; 64 * total as usize];
-            in_place.copy_from_slice(&sources[..64 * total as usize]);
-            let mut elsewhere = vec![0; 64 * total as usize];
-            let mut expected = in_place.clone();
-            let starts = [in_place.as_mut_ptr(), elsewhere.as_mut_ptr()];
-            let mut runs = Vec::new();
-            let mut at = 0;
-            for (i, &blocks) in lengths.iter().enumerate() {
-                let header = &headers[48 * i..][..48];
-                let counter = if i % 5 == 1 { u32::MAX - blocks } else { 7 * i as u32 };
-                let mut stream = vec![0; 64 * blocks as usize];
-                let (key, nonce) =
-                    (header[16..48].try_into().expect("32"), header[..12].try_into().expect("12"));
-                keystream(key, nonce, counter, &mut stream);
-                for (byte, mask) in expected[at..].iter_mut().zip(stream) {
-                    *byte ^= mask;
-                }
-                let moved = i % 2 == 1;
-                let destination = starts[usize::from(moved)].wrapping_add(at);
-                let source = if moved { sources[at..].as_ptr() } else { destination };
-                runs.push(Run { header: header.as_ptr(), counter, blocks, source, destination });
-                at += 64 * blocks as usize;
-            }
-            // SAFETY: there is AVX2; all pointers are to as many bytes as the runs have, and nothing overlaps.
-            unsafe { xor_runs(&runs) };
-            for (i, (&blocks, run)) in lengths.iter().zip(&runs).enumerate() {
-                let at = 64 * lengths[..i].iter().sum::<u32>() as usize;
-                let out = if i % 2 == 1 { &elsewhere } else { &in_place };
-                let end = at + 64 * blocks as usize;
-                assert!(out[at..end] == expected[at..end], "case {case}, run {i} from block {}", run.counter);
-            }
-        }
-    }
 
     #[test]
     fn one_time_keys_are_the_start_of_block_0() {

@@ -1,9 +1,10 @@
 //! Expansions of a seed: long ones, and the starts of many, which RandGen draws its numbers from (spec §4).
 
 use super::Avx2;
-use super::chacha::{BLOCK, RUN_BLOCKS, Run, first_blocks, xor_runs};
+use super::chacha::first_blocks;
 use crate::Hash32;
 use crate::primitives::expand_nonce;
+use crate::vector::runs::{BLOCK, RUN_BLOCKS, Run, xor_runs};
 
 impl Avx2 {
     /// As [`expand_blocks`](crate::primitives::expand_blocks).
@@ -20,7 +21,7 @@ impl Avx2 {
                 destination,
             };
             // SAFETY: `self` exists, so there is AVX2. The header is 48 bytes; every block is its own source.
-            unsafe { xor_runs(&[run]) };
+            unsafe { xor_runs(self, &[run]) };
         }
     }
 

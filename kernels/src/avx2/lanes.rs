@@ -135,13 +135,6 @@ pub(super) unsafe fn store_halves(low: *mut u8, high: *mut u8, lanes: Lanes) {
     }
 }
 
-/// Asks for the cache line at an address, which need not be a valid one.
-#[inline]
-pub(super) fn prefetch(line: *const u8) {
-    // SAFETY: a prefetch never faults, whatever the address; every x86-64 processor has it.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
-}
-
 /// Rows to columns: 8 × 8 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -5,33 +5,25 @@ use std::arch::x86_64::*;
 
 use crate::program::Op;
 use crate::program::lanes::Compute;
+use crate::vector::interpreter::{LANES, Operands};
 
 /// Lanes of a vector of 32-bit words.
-pub(super) const VECTOR_LANES: usize = 8;
+const VECTOR_LANES: usize = 8;
 
-/// Where the operands and results of an instruction are.
-#[derive(Clone, Copy)]
-pub(super) struct Operands {
-    /// Operand A, low and high words.
-    pub a: [*const __m256i; 2],
-    /// Operand B, if it is no immediate.
-    pub b: [*const __m256i; 2],
-    /// The first result; the others follow it without a gap.
-    pub out: *mut __m256i,
-}
+/// Vectors of a row.
+const VECTORS: usize = LANES / VECTOR_LANES;
 
-/// Executes `compute` on `VECTORS` vectors of lanes.
+/// Executes `compute`.
 ///
 /// # Safety
-/// All operands that the opcode takes must be readable, and all results that it gives writable and aligned, for
-/// `VECTORS` vectors each. Results must not overlap operands.
+/// As [`Vectors::execute`](crate::vector::Vectors::execute).
 #[target_feature(enable = "avx2")]
 #[rustfmt::skip]
-pub(super) unsafe fn execute<const VECTORS: usize>(compute: &Compute, at: Operands) {
+pub(super) unsafe fn execute(compute: &Compute, at: Operands) {
     macro_rules! load {
         ($from:expr, $i:expr) => {
             // SAFETY: the caller's promise, for an operand that the opcode takes; `i` stays below VECTORS.
-            unsafe { _mm256_loadu_si256($from.add($i)) }
+            unsafe { _mm256_loadu_si256($from.cast::<__m256i>().add($i)) }
         };
     }
     macro_rules! store {
@@ -39,7 +31,7 @@ pub(super) unsafe fn execute<const VECTORS: usize>(compute: &Compute, at: Operan
             let result = $result;
             $(
                 // SAFETY: the caller's promise, for a result that the opcode gives; `i` stays below VECTORS.
-                unsafe { _mm256_store_si256(at.out.add($n * VECTORS + $i), result[$n]) };
+                unsafe { _mm256_store_si256(at.out.cast::<__m256i>().add($n * VECTORS + $i), result[$n]) };
             )+
         }};
     }
@@ -496,110 +488,4 @@ avx2! {
     }
     fn mulsu64c(a: Pair, b: Pair) -> Quad { less(mulu64c(a, b), negative(a[1]), b) }
     fn mul64c(a: Pair, b: Pair) -> Quad { less(mulsu64c(a, b), negative(b[1]), a) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::avx2::Avx2;
-    use crate::portable;
-    use crate::primitives::expand;
-
-    const VECTORS: usize = 2;
-    const LANES: usize = VECTORS * VECTOR_LANES;
-
-    #[derive(Clone, Copy)]
-    #[repr(C, align(32))]
-    struct Row([u32; LANES]);
-
-    /// What the edges of opcodes are made of: counts, signs, all bits, none.
-    const EDGES: [u64; 16] = [
-        0,
-        1,
-        7,
-        8,
-        31,
-        32,
-        63,
-        u64::MAX,
-        1 << 63,
-        i64::MAX as u64,
-        0x8000_0000,
-        0x7fff_ffff_8000_0000,
-        0x8080_8080_8080_8080,
-        0x8000_8000_8000_8000,
-        0x0100_0100_0100_0100,
-        0xffff_ffff_0000_0000,
-    ];
-
-    /// Operands of a case: every pair of edges once, then random ones, sparse ones among them.
-    fn operands(case: usize, random: &[u64]) -> [u64; 2] {
-        match case.checked_sub(EDGES.len() * EDGES.len()) {
-            None => [EDGES[case / EDGES.len()], EDGES[case % EDGES.len()]],
-            Some(case) => {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|i| random[4 * case + i]);
-                match case % 4 {
-                    0 => [a & c, b & d],
-                    1 => [a, EDGES[(b % 16) as usize]],
-                    2 => [EDGES[(a % 16) as usize], b],
-                    _ => [a, b],
-                }
-            }
-        }
-    }
-
-    /// Computes 16 lanes; the results of each.
-    fn compute(op: Op, a: &[u64], b: &[u64], immediate: Option<u64>) -> Vec<[u32; 4]> {
-        let row = |values: &[u64], shift: u32| Row(std::array::from_fn(|i| (values[i] >> shift) as u32));
-        let (a, b) = ([row(a, 0), row(a, 32)], [row(b, 0), row(b, 32)]);
-        let mut out = [Row([0x5555_5555; LANES]); 5];
-        let instruction = Compute {
-            op,
-            is_immediate: immediate.is_some(),
-            out: 0,
-            a: [0; 2],
-            b: [0; 2],
-            immediate: immediate.unwrap_or(0),
-        };
-        let at = Operands {
-            a: a.each_ref().map(|row| (&raw const *row).cast()),
-            b: b.each_ref().map(|row| (&raw const *row).cast()),
-            out: out.as_mut_ptr().cast(),
-        };
-        // SAFETY: there is AVX2, see the caller; rows are two vectors and aligned, and there are four for results.
-        unsafe { execute::<VECTORS>(&instruction, at) };
-        let outputs = usize::from(op.kind().outputs());
-        assert!(
-            out[outputs..].iter().all(|row| row.0 == [0x5555_5555; LANES]),
-            "{op:?} writes its results only"
-        );
-        (0..LANES).map(|lane| std::array::from_fn(|i| if i < outputs { out[i].0[lane] } else { 0 })).collect()
-    }
-
-    #[test]
-    fn every_opcode_computes_what_the_portable_kernel_says() {
-        if Avx2::new().is_none() {
-            return;
-        }
-        const CASES: usize = 16 * 1024;
-        let mut bytes = vec![0; CASES * 4 * 8];
-        expand(&[11; 32], 0, &mut bytes);
-        let random: Vec<u64> = bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        let mut cases = 0;
-        for op in Op::ALL {
-            for first in (0..CASES).step_by(LANES) {
-                let pairs: Vec<[u64; 2]> =
-                    (first..first + LANES).map(|case| operands(case, &random)).collect();
-                let [a, b] = [0, 1].map(|i| pairs.iter().map(|pair| pair[i]).collect::<Vec<u64>>());
-                for immediate in [None, Some(b[first % LANES])] {
-                    for (lane, found) in compute(op, &a, &b, immediate).into_iter().enumerate() {
-                        let (a, b) = (a[lane], immediate.unwrap_or(b[lane]));
-                        assert_eq!(found, portable::compute(op, a, b), "{op:?} of {a:x} and {b:x}");
-                        cases += 1;
-                    }
-                }
-            }
-        }
-        println!("{cases} cases, {} of each opcode", cases / Op::ALL.len());
-    }
 }

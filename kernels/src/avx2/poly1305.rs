@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::chacha::one_time_keys;
 use super::lanes::*;
+use crate::vector::message::{HEAD_BLOCKS, Message};
 
 /// Bytes of a block.
 const BLOCK: usize = 16;
@@ -25,24 +26,6 @@ const LIMB: u64 = (1 << 26) - 1;
 
 /// The bit above a block, in its limb.
 const TOP_BIT: u64 = 1 << 24;
-
-/// A message in one or two pieces, and the state whose one-time key authenticates it.
-#[derive(Clone, Copy)]
-pub(super) struct Message {
-    /// The state's header: nonce in bytes 0..12, key in bytes 16..48.
-    pub header: *const u8,
-    /// Blocks 0 to [`HEAD_BLOCKS`].
-    pub head: *const u8,
-    /// The blocks from [`HEAD_BLOCKS`] on; points to where block 0 would be if all of them lay in one piece.
-    pub tail: *const u8,
-    /// How many blocks, the one of the lengths not counted.
-    pub blocks: u32,
-    /// The two lengths that are the last block.
-    pub lengths: [u64; 2],
-}
-
-/// Where the head of a message ends.
-pub(super) const HEAD_BLOCKS: usize = 60;
 
 /// The tags of any number of messages, handed to `put` with the messages' numbers. Eight go together, of which the first four and the last four should each be of
 /// much the same length.
@@ -596,62 +579,6 @@ mod tests {
 
     use super::*;
     use crate::avx2::Avx2;
-    use crate::primitives::{expand, keystream};
-
-    /// What the crate makes of a message in one piece.
-    fn expected(header: &[u8], content: &[u8], lengths: [u64; 2]) -> [u8; 16] {
-        let mut key = [0; 32];
-        keystream(header[16..48].try_into().expect("32"), header[..12].try_into().expect("12"), 0, &mut key);
-        let mut message = content.to_vec();
-        for length in lengths {
-            message.extend(length.to_le_bytes());
-        }
-        poly1305::Poly1305::new(&key.into()).compute_unpadded(&message).into()
-    }
-
-    /// All numbers of messages up to 17, lengths of every kind, in one piece and in two, random or all ones.
-    #[test]
-    fn tags_are_those_of_each_message_by_itself() {
-        if Avx2::new().is_none() {
-            return;
-        }
-        const ROOM: usize = 2048;
-        let mut random = vec![0; 20 * (2 * ROOM + 48) + 4000];
-        expand(&[9; 32], 0, &mut random);
-        for case in 0..400 {
-            let count = 1 + case % 17;
-            if case % 7 == 6 {
-                random[20 * 48..].fill(0xff);
-            } else if case % 7 == 0 {
-                expand(&[9; 32], case as u32, &mut random);
-            }
-            let headers = &random[..20 * 48];
-            let bytes = &random[20 * 48 + case..];
-            let mut messages = Vec::new();
-            let mut wanted = Vec::new();
-            for i in 0..count {
-                let header = &headers[48 * i..][..48];
-                let blocks = 3 + (case * 31 + i * (case % 5) * 17) % 123;
-                let head = &bytes[i * 2 * ROOM..][..ROOM];
-                let tail = if case % 2 == 0 { head } else { &bytes[i * 2 * ROOM + ROOM..][..ROOM] };
-                let lengths = [u64::MAX - i as u64 * (case as u64 % 3), 16 * blocks as u64];
-                let split = 16 * HEAD_BLOCKS.min(blocks);
-                let content = [&head[..split], &tail[split..16 * blocks]].concat();
-                wanted.push(expected(header, &content, lengths));
-                messages.push(Message {
-                    header: header.as_ptr(),
-                    head: head.as_ptr(),
-                    tail: tail.as_ptr(),
-                    blocks: blocks as u32,
-                    lengths,
-                });
-            }
-            let mut found = vec![[0; 16]; count];
-            // SAFETY: there is AVX2; every piece can be read for the longest message's blocks.
-            unsafe { tags(&messages, |i, tag| found[i] = tag) };
-            assert_eq!(found, wanted, "case {case}");
-        }
-    }
 
     /// The largest r that there is, and messages of nothing but ones, of like and of different lengths.
     #[test]

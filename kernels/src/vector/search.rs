@@ -10,19 +10,19 @@
 
 use std::hint::select_unpredictable;
 use std::ops::Range;
+use std::ptr;
 
-use super::blake2b;
-use super::chacha::{self, Run, xor_runs};
-use super::lanes::prefetch;
+use super::message::{HEAD_BLOCKS, Message};
 use super::plan::{ADDITIONAL, CONTENT, CONTENT_UNITS, Plan, UNIT};
-use super::poly1305::{self, HEAD_BLOCKS, Message};
+use super::runs::{self, Run, xor_runs};
+use super::{Vectors, prefetch};
+use crate::Hash64;
 use crate::item::{Item, TABLE_ITEMS};
 use crate::kernel::Winner;
 use crate::portable::State;
 use crate::primitives::first_half;
 use crate::search::{ROUNDS, SearchState};
 use crate::work::Target;
-use crate::{Hash32, Hash64};
 
 /// States that are worked on at a time.
 const BATCH: usize = 64;
@@ -35,7 +35,7 @@ const ITEM_END: usize = ITEM + Item::LEN;
 const ITEM_UNITS: usize = (ITEM_END - CONTENT) / UNIT;
 
 /// Units of a keystream block.
-const BLOCK_UNITS: usize = chacha::BLOCK / UNIT;
+const BLOCK_UNITS: usize = runs::BLOCK / UNIT;
 
 /// How far past a message its last keystream block can reach.
 const OVERSHOOT: usize = (BLOCK_UNITS - 1) * UNIT;
@@ -61,14 +61,15 @@ fn blocks(plan: &Plan) -> usize {
 }
 
 /// The memory that a search needs.
-pub(super) struct Search {
+pub(super) struct Search<V> {
+    vectors: V,
     states: Vec<SearchState>,
-    rounds: Rounds,
+    rounds: Rounds<V>,
 }
 
-impl Search {
-    pub(super) fn new() -> Self {
-        Self { states: vec![SearchState::new(); BATCH], rounds: Rounds::new() }
+impl<V: Vectors> Search<V> {
+    pub(super) fn new(vectors: V) -> Self {
+        Self { vectors, states: vec![SearchState::new(); BATCH], rounds: Rounds::new(vectors) }
     }
 
     /// As [`Passes::search`](crate::Passes::search), whose conditions are checked already.
@@ -89,7 +90,7 @@ impl Search {
             for round in 1..=ROUNDS {
                 self.rounds.round(table2, states, &mut lists, round == ROUNDS);
             }
-            hash(states);
+            hash(self.vectors, states);
             let met = states.iter().filter(|state| target.is_met_by(state.hash()));
             winners.extend(met.map(SearchState::winner));
         }
@@ -119,11 +120,15 @@ pub(super) fn init(initial: &State, soft_nonces: impl Iterator<Item = u32>, stat
 
 /// Hashes final states.
 #[target_feature(enable = "avx2")]
-pub(super) fn hash(states: &mut [SearchState]) {
-    for states in states.chunks_mut(4) {
-        let messages = [0, 1, 2, 3].map(|i: usize| states[i.min(states.len() - 1)].state.0.as_ptr());
+pub(super) fn hash<V: Vectors>(vectors: V, states: &mut [SearchState]) {
+    for states in states.chunks_mut(BATCH) {
+        let mut messages = [ptr::null(); BATCH];
+        for (message, search) in messages.iter_mut().zip(&*states) {
+            *message = search.state.0.as_ptr();
+        }
+        let mut hashes = [[0; 32]; BATCH];
         // SAFETY: states are 2048 bytes.
-        let hashes: [Hash32; 4] = unsafe { blake2b::hash(messages, State::LEN) };
+        unsafe { vectors.hash(&messages[..states.len()], State::LEN, |i, hash| hashes[i] = hash) };
         for (search, hash) in states.iter_mut().zip(hashes) {
             search.state.0[..32].copy_from_slice(&hash);
             search.round = SearchState::HASHED;
@@ -132,7 +137,8 @@ pub(super) fn hash(states: &mut [SearchState]) {
 }
 
 /// Takes states through rounds, up to [`BATCH`] at a time.
-struct Rounds {
+struct Rounds<V> {
+    vectors: V,
     plans: [Plan; BATCH],
     /// What followed each message before a keystream block went past its end.
     behind: Box<[[u8; OVERSHOOT]; BATCH]>,
@@ -176,9 +182,10 @@ impl Lists {
     }
 }
 
-impl Rounds {
-    fn new() -> Self {
+impl<V: Vectors> Rounds<V> {
+    fn new(vectors: V) -> Self {
         Self {
+            vectors,
             plans: [Plan::new(0); BATCH],
             behind: Box::new([[0; OVERSHOOT]; BATCH]),
             tags: [[0; 16]; BATCH],
@@ -246,7 +253,7 @@ impl Rounds {
                     Run { header, counter: 1, blocks: from_item as u32, source, destination: message };
                 count += 1;
             }
-            let destination = message.wrapping_add(in_place * chacha::BLOCK);
+            let destination = message.wrapping_add(in_place * runs::BLOCK);
             runs[count] = Run {
                 header,
                 counter: 1 + in_place as u32,
@@ -259,7 +266,7 @@ impl Rounds {
         // SAFETY: headers are the first 48 bytes of states. Blocks that are read from an item begin before unit 60 of
         // its 63 and are at most 4 units long; no block begins past the message, whose end is followed by 48 bytes in
         // the buffer. Sources are items, or destinations themselves; each state is the destination of its own runs.
-        unsafe { xor_runs(&runs[..count]) };
+        unsafe { xor_runs(self.vectors, &runs[..count]) };
 
         for number in numbers.iter() {
             let (search, plan) = (&mut states[number], &self.plans[number]);
@@ -312,7 +319,7 @@ impl Rounds {
         };
         // SAFETY: headers are the first 48 bytes of states. Heads are items or states, which have all of the 60 units;
         // tails are states, which have all units that there can be; every message has at least 32 units.
-        unsafe { poly1305::tags(messages, put) };
+        unsafe { self.vectors.tags(messages, put) };
     }
 }
 

@@ -1,8 +1,9 @@
-//! The passes of this kernel.
+//! The passes of a kernel for vectors.
 
 use std::ops::Range;
+use std::ptr;
 
-use super::Avx2;
+use super::Vectors;
 use super::items::{Items, Wanted};
 use super::search::{self, Search};
 use crate::Hash64;
@@ -13,26 +14,29 @@ use crate::primitives::first_half;
 use crate::search::SearchState;
 use crate::work::Target;
 
-/// The AVX2 kernel's passes.
-pub struct Avx2Passes {
-    avx2: Avx2,
-    items: Items,
-    search: Search,
+/// The passes by the instructions of `V`.
+pub(crate) struct VectorPasses<V> {
+    vectors: V,
+    items: Items<V>,
+    search: Search<V>,
 }
 
-impl Avx2Passes {
+impl<V: Vectors> VectorPasses<V> {
     /// Passes for one thread.
-    pub fn new(avx2: Avx2) -> Self {
-        Self { avx2, items: Items::new(avx2), search: Search::new() }
+    pub fn new(vectors: V) -> Self {
+        Self { vectors, items: Items::new(vectors), search: Search::new(vectors) }
     }
 }
+
+/// Pairs that are hashed at a time.
+const PAIRS: usize = 64;
 
 /// Items in the order of their places.
 fn wanted(numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = Wanted> {
     numbers.enumerate().map(|(place, number)| Wanted { place: place as u32, number })
 }
 
-impl Passes for Avx2Passes {
+impl<V: Vectors> Passes for VectorPasses<V> {
     fn make_items(&mut self, table: &TableProgram, items: Range<u32>, out: &mut [Item]) {
         check::items(table, &items, out.len());
         self.items.make(table, wanted(items), |place, _, item| item.store(&mut out[place]));
@@ -65,7 +69,14 @@ impl Passes for Avx2Passes {
 
     fn hash_pairs(&mut self, children: &[Hash64], parents: &mut [Hash64]) {
         check::pairs(children, parents);
-        self.avx2.hash_pairs(children, parents);
+        for (children, parents) in children.chunks(2 * PAIRS).zip(parents.chunks_mut(PAIRS)) {
+            let messages = &mut [ptr::null(); PAIRS][..parents.len()];
+            for (message, pair) in messages.iter_mut().zip(children.as_chunks::<2>().0) {
+                *message = pair.as_ptr().cast();
+            }
+            // SAFETY: pairs are 128 bytes.
+            unsafe { self.vectors.hash(messages, size_of::<[Hash64; 2]>(), |i, parent| parents[i] = parent) };
+        }
     }
 
     fn search(
@@ -77,8 +88,7 @@ impl Passes for Avx2Passes {
         winners: &mut Vec<Winner>,
     ) {
         check::search(table2, &nonces);
-        let Avx2(()) = self.avx2;
-        // SAFETY: an `Avx2` exists, so the processor has it.
+        // SAFETY: there is a `V`, so the processor has AVX2.
         unsafe { self.search.search(table2, ann_hash1, target, nonces, winners) }
     }
 
@@ -89,15 +99,13 @@ impl Passes for Avx2Passes {
 
     fn advance_states(&mut self, table2: &[Item], states: &mut [SearchState]) {
         let last = check::advance_states(table2, states);
-        let Avx2(()) = self.avx2;
-        // SAFETY: an `Avx2` exists, so the processor has it.
+        // SAFETY: there is a `V`, so the processor has AVX2.
         unsafe { self.search.advance(table2, states, last) }
     }
 
     fn hash_states(&mut self, states: &mut [SearchState]) {
         check::hash_states(states);
-        let Avx2(()) = self.avx2;
-        // SAFETY: an `Avx2` exists, so the processor has it.
-        unsafe { search::hash(states) }
+        // SAFETY: there is a `V`, so the processor has AVX2.
+        unsafe { search::hash(self.vectors, states) }
     }
 }

@@ -4,12 +4,13 @@
 //! the run, the header but for the nonce, and what is read of the content.
 
 use std::arch::x86_64::{__m256i, _mm_sfence, _mm256_load_si256, _mm256_stream_si256};
+use std::ptr;
 
-use super::chacha::{self, Run, xor_runs};
+use super::Vectors;
 use super::interpreter::{LANES, LaneInterpreter, Lanes};
+use super::message::Message;
 use super::plan::{ADDITIONAL, CONTENT, Plan};
-use super::poly1305::{self, Message};
-use super::{Avx2, blake2b};
+use super::runs::{self, Run, xor_runs};
 use crate::Hash64;
 use crate::item::{Item, TableProgram};
 use crate::portable::State;
@@ -49,7 +50,7 @@ struct Buffer([u8; State::LEN + 64]);
 /// Keystream blocks that the item depends on: what is deciphered past its end is not looked at.
 fn blocks(plan: &Plan) -> usize {
     let end = if plan.decrypts { plan.end().min(Item::LEN) } else { plan.end() };
-    (end - plan.message()).div_ceil(chacha::BLOCK)
+    (end - plan.message()).div_ceil(runs::BLOCK)
 }
 
 /// Those that decipher after those that do not, and by length.
@@ -79,9 +80,9 @@ fn store_past_cache(buffer: &Buffer, item: &mut Item) {
 }
 
 /// Makes items. Keeps the memory for it.
-pub(super) struct Items {
-    avx2: Avx2,
-    interpreter: LaneInterpreter,
+pub(super) struct Items<V> {
+    vectors: V,
+    interpreter: LaneInterpreter<V>,
     wanted: Vec<Wanted>,
     ran: Vec<Ran>,
     buffers: Box<[Buffer]>,
@@ -95,11 +96,11 @@ struct Lists {
     tags: Vec<[u8; 16]>,
 }
 
-impl Items {
-    pub fn new(avx2: Avx2) -> Self {
+impl<V: Vectors> Items<V> {
+    pub fn new(vectors: V) -> Self {
         Self {
-            avx2,
-            interpreter: LaneInterpreter::new(),
+            vectors,
+            interpreter: LaneInterpreter::new(vectors),
             wanted: Vec::new(),
             ran: Vec::new(),
             buffers: vec![Buffer([0; State::LEN + 64]); BATCH].into_boxed_slice(),
@@ -130,15 +131,16 @@ impl Items {
         wanted: impl Iterator<Item = Wanted>,
         mut put: impl FnMut(usize, u32, Hash64),
     ) {
+        let vectors = self.vectors;
         self.run(table, wanted, |batch, buffers| {
-            for (batch, buffers) in batch.chunks(4).zip(buffers.chunks(4)) {
-                let messages = [0, 1, 2, 3].map(|i| buffers[i.min(batch.len() - 1)].0.as_ptr());
-                // SAFETY: an `Avx2` exists, so the processor has it; the buffers are longer than an item.
-                let leaves: [Hash64; 4] = unsafe { blake2b::hash(messages, Item::LEN) };
-                for (ran, leaf) in batch.iter().zip(leaves) {
-                    put(ran.wanted.place as usize, ran.wanted.number, leaf);
-                }
+            let messages = &mut [ptr::null(); BATCH][..batch.len()];
+            for (message, buffer) in messages.iter_mut().zip(buffers) {
+                *message = buffer.0.as_ptr();
             }
+            let put =
+                |i: usize, leaf: Hash64| put(batch[i].wanted.place as usize, batch[i].wanted.number, leaf);
+            // SAFETY: the buffers are longer than an item.
+            unsafe { vectors.hash(messages, Item::LEN, put) };
         });
     }
 
@@ -149,7 +151,6 @@ impl Items {
         wanted: impl Iterator<Item = Wanted>,
         mut finish: impl FnMut(&[Ran], &[Buffer]),
     ) {
-        let Avx2(()) = self.avx2;
         let mut lists = Lists::default();
         let reads_word0 = table.program().reads_word0();
         let mut all = std::mem::take(&mut self.wanted);
@@ -160,7 +161,7 @@ impl Items {
             for items in all.chunks(LANES) {
                 let numbers: Vec<u32> = items.iter().map(|wanted| wanted.number).collect();
                 let columns: Vec<u16> = items.iter().map(|wanted| wanted.column()).collect();
-                // SAFETY: an `Avx2` exists, so the processor has it.
+                // SAFETY: there is a `V`, so the processor has AVX2.
                 unsafe { self.interpreter.run(table, Lanes { memory: &columns, word0: Some(&numbers) }) };
                 self.ran.clear();
                 for (lane, wanted) in items.iter().enumerate() {
@@ -183,7 +184,7 @@ impl Items {
                     }
                     taken += 1;
                 }
-                // SAFETY: an `Avx2` exists, so the processor has it.
+                // SAFETY: there is a `V`, so the processor has AVX2.
                 unsafe { self.interpreter.run(table, Lanes { memory: &columns, word0: None }) };
                 let mut lane = 0;
                 for wanted in &rest[..taken] {
@@ -230,10 +231,10 @@ impl Items {
                     destination: base.wrapping_add(plan.message()),
                 });
             }
-            // SAFETY: an `Avx2` exists, so the processor has it. Headers are the first 48 bytes of buffers. Messages
+            // SAFETY: there is a `V`, so the processor has AVX2. Headers are the first 48 bytes of buffers. Messages
             // end within the state, behind which there are 64 bytes more in the interpreter's memory and in buffers;
             // each buffer is the destination of its own run.
-            unsafe { xor_runs(runs) };
+            unsafe { xor_runs(self.vectors, runs) };
             for (Ran { lane, plan, .. }, buffer) in batch.iter().zip(&mut self.buffers) {
                 let state = self.interpreter.state(usize::from(*lane));
                 let buffer = &mut buffer.0;
@@ -255,7 +256,7 @@ impl Items {
             }
             tags.resize(batch.len(), [0; 16]);
             // SAFETY: as above; all messages have at least 32 blocks, and all can be read for as many as any has.
-            unsafe { poly1305::tags(messages, |i, tag| tags[i] = tag) };
+            unsafe { self.vectors.tags(messages, |i, tag| tags[i] = tag) };
             for (buffer, tag) in self.buffers.iter_mut().zip(&*tags) {
                 buffer.0[16..32].copy_from_slice(tag);
             }

@@ -11,13 +11,16 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::ops::{Operands, VECTOR_LANES, execute};
+use super::Vectors;
 use crate::item::TableProgram;
 use crate::program::lanes::{LaneProgram, Part, Step, TurningMemory};
 use crate::program::{BUFFER_WORDS, MEMORY_WORDS};
 
 /// Items that run at once.
-pub(super) const LANES: usize = 64;
+pub(crate) const LANES: usize = 64;
+
+/// Lanes of a vector.
+const VECTOR_LANES: usize = 8;
 
 /// Vectors of a row.
 const VECTORS: usize = LANES / VECTOR_LANES;
@@ -63,6 +66,17 @@ const ZERO: Vector = Vector([0; VECTOR_LANES]);
 #[repr(C, align(64))]
 struct PerLane([u32; LANES]);
 
+/// Where the operands and results of an instruction are: rows, low words first, of [`LANES`] words each.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    /// Operand A, low and high words.
+    pub a: [*const u32; 2],
+    /// Operand B, if it is no immediate.
+    pub b: [*const u32; 2],
+    /// The first result, aligned to 32 bytes; the others follow it without a gap.
+    pub out: *mut u32,
+}
+
 /// Which items run.
 #[derive(Clone, Copy)]
 pub(super) struct Lanes<'a> {
@@ -74,7 +88,8 @@ pub(super) struct Lanes<'a> {
 }
 
 /// Runs programs. Keeps the memory for it, and the program that it ran last, from one run to the next.
-pub(super) struct LaneInterpreter {
+pub(super) struct LaneInterpreter<V> {
+    vectors: V,
     program: LaneProgram,
     /// What `program` was made from.
     buffer: Vec<u32>,
@@ -98,9 +113,10 @@ pub(super) struct LaneInterpreter {
     rests: Vec<Option<usize>>,
 }
 
-impl LaneInterpreter {
-    pub fn new() -> Self {
+impl<V: Vectors> LaneInterpreter<V> {
+    pub fn new(vectors: V) -> Self {
         Self {
+            vectors,
             program: LaneProgram::default(),
             buffer: Vec::new(),
             memory: Vec::new(),
@@ -283,11 +299,11 @@ impl LaneInterpreter {
                 match *step {
                     Step::Compute(ref compute) => {
                         let operands = Operands {
-                            a: compute.a.map(|source| run.source(source).cast_const()),
-                            b: compute.b.map(|source| run.source(source).cast_const()),
-                            out: run.source(compute.out),
+                            a: compute.a.map(|source| run.source(source).cast_const().cast()),
+                            b: compute.b.map(|source| run.source(source).cast_const().cast()),
+                            out: run.source(compute.out).cast(),
                         };
-                        execute::<VECTORS>(compute, operands);
+                        self.vectors.execute(compute, operands);
                     }
                     Step::Loop { memory: part } => {
                         self.loops.push(turn);
@@ -806,43 +822,4 @@ fn transpose_quads(rows: [__m256i; 4]) -> [__m256i; 4] {
         _mm256_unpacklo_epi64(t1, t3),
         _mm256_unpackhi_epi64(t1, t3),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::avx2::Avx2;
-    use crate::portable::{Interpreter, State};
-    use crate::primitives::b64;
-    use crate::program::MEMORY_PERIOD;
-
-    /// Runs `numbers`, each with its number in word 0, which is more than programs that do not read it need.
-    fn check(lanes: &mut LaneInterpreter, table: &TableProgram, numbers: &[u32]) {
-        let memory: Vec<u16> = numbers.iter().map(|number| (number % MEMORY_PERIOD) as u16).collect();
-        // SAFETY: there is AVX2, see the caller.
-        unsafe { lanes.run(table, Lanes { memory: &memory, word0: Some(numbers) }) };
-        let mut interpreter = Interpreter::new();
-        for (lane, number) in numbers.iter().enumerate() {
-            let mut state = table.initial_state().clone();
-            state.set_number((*number).into());
-            interpreter.run(table.program(), *number, &mut state).expect("the program is bounded");
-            assert!(state.0 == lanes.state(lane)[..State::LEN], "item {number} in lane {lane}");
-        }
-    }
-
-    /// Items in a row, which read their memory where it lies, and others, fewer than there are lanes among them.
-    #[test]
-    fn lanes_leave_the_states_that_items_leave_one_by_one() {
-        if Avx2::new().is_none() {
-            return;
-        }
-        let mut lanes = LaneInterpreter::new();
-        for seed in 0..300u32 {
-            let table = TableProgram::new(&b64(&[&seed.to_le_bytes()])).expect("the program is valid");
-            let first = seed * 64 % 8192;
-            check(&mut lanes, &table, &(first..first + LANES as u32).collect::<Vec<_>>());
-            let scattered = (0..1 + seed % LANES as u32).map(|i| (i * i * 77 + 1750 + seed) % 8192);
-            check(&mut lanes, &table, &scattered.collect::<Vec<_>>());
-        }
-    }
 }

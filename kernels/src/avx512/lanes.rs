@@ -1,0 +1,155 @@
+//! Names for the instructions that the kernels are made of, so that these read like the papers.
+//!
+//! [`Lanes`] are 16 lanes of 32 bits or 8 of 64, as the suffix says.
+
+use std::arch::x86_64::*;
+
+/// 512 bits.
+pub(super) type Lanes = __m512i;
+
+macro_rules! name {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident),+) = $instruction:expr;)+) => {$(
+        $(#[$doc])*
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        pub(super) fn $name($($argument: Lanes),+) -> Lanes {
+            $instruction
+        }
+    )+};
+}
+
+name! {
+    add32(a, b) = _mm512_add_epi32(a, b);
+    add64(a, b) = _mm512_add_epi64(a, b);
+    and(a, b) = _mm512_and_si512(a, b);
+    or(a, b) = _mm512_or_si512(a, b);
+    xor(a, b) = _mm512_xor_si512(a, b);
+    /// The low 64 bits of each 128: of `a`, then of `b`.
+    low64(a, b) = _mm512_unpacklo_epi64(a, b);
+    /// The high 64 bits of each 128: of `a`, then of `b`.
+    high64(a, b) = _mm512_unpackhi_epi64(a, b);
+    /// 128 bits 0 and 2 of `a`, then of `b`.
+    even128(a, b) = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
+    /// 128 bits 1 and 3 of `a`, then of `b`.
+    odd128(a, b) = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn shl64<const BITS: u32>(a: Lanes) -> Lanes {
+    _mm512_slli_epi64::<BITS>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn shr64<const BITS: u32>(a: Lanes) -> Lanes {
+    _mm512_srli_epi64::<BITS>(a)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn all32(word: u32) -> Lanes {
+    _mm512_set1_epi32(word as i32)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn all64(word: u64) -> Lanes {
+    _mm512_set1_epi64(word as i64)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn zero() -> Lanes {
+    _mm512_setzero_si512()
+}
+
+/// # Safety
+/// 64 bytes can be read.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn load(from: *const u8) -> Lanes {
+    // SAFETY: the caller's promise; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(from.cast()) }
+}
+
+/// # Safety
+/// 64 bytes can be written.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn store(to: *mut u8, lanes: Lanes) {
+    // SAFETY: the caller's promise; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(to.cast(), lanes) }
+}
+
+/// Rows to columns: 16 × 16 words of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose32(rows: [Lanes; 16]) -> [Lanes; 16] {
+    // In each 128 bits words 0 to 3 of rows 4 i to 4 i + 3, then whole 128 bits.
+    let quads: [[Lanes; 4]; 4] =
+        std::array::from_fn(|i| transpose_quarters32(std::array::from_fn(|k| rows[4 * i + k])));
+    let columns: [[Lanes; 4]; 4] =
+        std::array::from_fn(|word| transpose128(std::array::from_fn(|i| quads[i][word])));
+    std::array::from_fn(|i| columns[i % 4][i / 4])
+}
+
+/// Rows to columns, 4 × 4 words of 32 bits in each 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose_quarters32(rows: [Lanes; 4]) -> [Lanes; 4] {
+    let [a, b, c, d] = rows;
+    let (ab, ab_) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd, cd_) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [low64(ab, cd), high64(ab, cd), low64(ab_, cd_), high64(ab_, cd_)]
+}
+
+/// Rows to columns: 4 × 4 words of 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose128(rows: [Lanes; 4]) -> [Lanes; 4] {
+    let [a, b, c, d] = rows;
+    let (ab, ab_) = (even128(a, b), odd128(a, b));
+    let (cd, cd_) = (even128(c, d), odd128(c, d));
+    [even128(ab, cd), even128(ab_, cd_), odd128(ab, cd), odd128(ab_, cd_)]
+}
+
+/// Rows to columns: 8 × 8 words of 64 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose64(rows: [Lanes; 8]) -> [Lanes; 8] {
+    let low: [Lanes; 4] = std::array::from_fn(|i| low64(rows[2 * i], rows[2 * i + 1]));
+    let high: [Lanes; 4] = std::array::from_fn(|i| high64(rows[2 * i], rows[2 * i + 1]));
+    let (even, odd) = (transpose128(low), transpose128(high));
+    std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::avx512::Avx512;
+
+    #[test]
+    fn rows_become_columns() {
+        if Avx512::new().is_none() {
+            return;
+        }
+        let words: [[u32; 16]; 16] =
+            std::array::from_fn(|row| std::array::from_fn(|i| (100 * row + i) as u32));
+        // SAFETY: there is AVX-512; vectors are plain bits.
+        let columns: [[u32; 16]; 16] = unsafe {
+            std::mem::transmute(transpose32(std::mem::transmute::<[[u32; 16]; 16], [Lanes; 16]>(words)))
+        };
+        for (i, column) in columns.iter().enumerate() {
+            assert_eq!(*column, words.map(|row| row[i]), "word {i}");
+        }
+        let words: [[u64; 8]; 8] = std::array::from_fn(|row| std::array::from_fn(|i| (100 * row + i) as u64));
+        // SAFETY: as above.
+        let columns: [[u64; 8]; 8] = unsafe {
+            std::mem::transmute(transpose64(std::mem::transmute::<[[u64; 8]; 8], [Lanes; 8]>(words)))
+        };
+        for (i, column) in columns.iter().enumerate() {
+            assert_eq!(*column, words.map(|row| row[i]), "word {i}");
+        }
+    }
+}
