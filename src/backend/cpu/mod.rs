@@ -99,7 +99,7 @@ pub enum StartError {
 pub struct CpuBackend {
     info: BackendInfo,
     settings: Settings,
-    kernel: Kernel,
+    choice: Choice,
     shared: Arc<Shared>,
     staff: Staff,
     /// One for each round in work: it waits for a round and has its team mine it.
@@ -148,8 +148,7 @@ impl CpuBackend {
 
     /// Starts threads that inherit the priority and the processors of this one.
     fn start_here(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
-        let kernel = settings.kernel.unwrap_or_else(Kernel::detect);
-        self_test::prove(kernel).map_err(|reason| StartError::SelfTest { kernel: kernel.name(), reason })?;
+        let choice = Choice::new(settings.kernel, &Kernel::available(), self_test::prove)?;
         let shared = Arc::new(Shared {
             id,
             sink,
@@ -167,21 +166,21 @@ impl CpuBackend {
             candidates: CANDIDATES,
         };
         let staff = Staff::default();
-        let mut backend = Self { info, settings, kernel, shared, staff: staff.clone(), drivers: Vec::new() };
+        let mut backend = Self { info, settings, choice, shared, staff: staff.clone(), drivers: Vec::new() };
         backend.employ(&staff)?;
         Ok(backend)
     }
 
     /// Starts the threads that the settings ask for.
     fn employ(&mut self, staff: &Staff) -> Result<(), StartError> {
-        let (settings, kernel) = (self.settings.clone(), self.kernel);
+        let (settings, kernel) = (self.settings.clone(), self.choice.kernel);
         let threads = settings.threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZero::get);
         let caches = topology::cache_groups(&processors());
         let plan = plan(threads, settings.team.map(NonZero::get), &caches);
         let rounds: usize = plan.iter().map(|team| team.rounds).sum();
         let failed = |reason: String| StartError::Threads { threads, reason };
-        let description = description(kernel, settings.kernel.is_some(), threads, plan.len());
+        let description = description(&self.choice, threads, plan.len());
         // A round for each team waits, so that no team ever does.
         let capacity = rounds + plan.len();
         for (number, TeamPlan { members, rounds, processors }) in plan.into_iter().enumerate() {
@@ -274,14 +273,47 @@ fn fitting(cache: usize) -> usize {
 }
 
 /// What runs, and why.
-fn description(kernel: Kernel, forced: bool, threads: usize, teams: usize) -> String {
+fn description(Choice { kernel, reason }: &Choice, threads: usize, teams: usize) -> String {
     let plural = |n: usize| if n == 1 { "" } else { "s" };
-    let reason = if forced { "asked for" } else { "the fastest that this processor can run" };
     format!(
         "{threads} thread{} in {teams} team{}, {kernel} kernel ({reason})",
         plural(threads),
         plural(teams)
     )
+}
+
+/// The kernel that mines, and why it does.
+#[derive(Debug, PartialEq)]
+struct Choice {
+    kernel: Kernel,
+    reason: String,
+}
+
+impl Choice {
+    /// The kernel asked for, or else the first of `available` that computes as it should by `prove`.
+    fn new(
+        asked: Option<Kernel>,
+        available: &[Kernel],
+        prove: impl Fn(Kernel) -> Result<(), String>,
+    ) -> Result<Self, StartError> {
+        let failed = |kernel: Kernel, reason| StartError::SelfTest { kernel: kernel.name(), reason };
+        if let Some(kernel) = asked {
+            prove(kernel).map_err(|reason| failed(kernel, reason))?;
+            return Ok(Self { kernel, reason: "asked for".into() });
+        }
+        let mut first_failure = None;
+        for &kernel in available {
+            match (prove(kernel), &first_failure) {
+                (Ok(()), None) => {
+                    return Ok(Self { kernel, reason: "the fastest that this processor can run".into() });
+                }
+                (Ok(()), Some(failure)) => return Ok(Self { kernel, reason: format!("{failure}") }),
+                (Err(reason), None) => first_failure = Some(failed(kernel, reason)),
+                (Err(_), Some(_)) => {}
+            }
+        }
+        Err(first_failure.expect("the portable kernel is always there"))
+    }
 }
 
 impl Backend for CpuBackend {
@@ -445,6 +477,27 @@ mod tests {
         protocol::BlockHash,
         values::{HardNonces, Job},
     };
+
+    #[test]
+    fn a_kernel_that_computes_wrongly_gives_way_unless_it_is_asked_for() {
+        let available = Kernel::available();
+        let (fastest, slowest) = (available[0], available[available.len() - 1]);
+        let choice = Choice::new(None, &available, |_| Ok(())).expect("all kernels are right");
+        assert_eq!(
+            (choice.kernel, choice.reason.as_str()),
+            (fastest, "the fastest that this processor can run")
+        );
+        let wrong = |kernel: Kernel| if kernel == Kernel::Portable { Ok(()) } else { Err("2 of 3".into()) };
+        let choice = Choice::new(None, &available, wrong).expect("one kernel is right");
+        assert_eq!(choice.kernel, slowest);
+        if fastest != slowest {
+            let said =
+                format!("the CPU's {fastest} kernel computes wrongly, so nothing is mined with it: 2 of 3");
+            assert_eq!(choice.reason, said);
+            assert_eq!(Choice::new(Some(fastest), &available, wrong).expect_err("wrong").to_string(), said);
+        }
+        assert!(Choice::new(None, &available, |_| Err("nothing".into())).is_err());
+    }
 
     fn backend(threads: usize) -> (CpuBackend, mpsc::Receiver<BackendEvent>) {
         let (sender, events) = mpsc::channel();
