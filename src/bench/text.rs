@@ -1,6 +1,9 @@
 //! What was measured, for people: tables of 80 columns.
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use anstyle::{AnsiColor, Style};
 
@@ -41,10 +44,7 @@ pub fn about(report: &Report) -> Vec<String> {
     let machine = &report.machine;
     let mut lines = vec![
         format!("pktmine {}, {}", report.version, report.time),
-        format!(
-            "{}, {} logical processors, {} MiB",
-            machine.processor, machine.processors, machine.memory_mib
-        ),
+        format!("{}, {}, {} MiB", machine.processor, machine.processors_text(), machine.memory_mib),
         format!("{}, load {:.1} before", machine.system, machine.load),
     ];
     let mut devices: Vec<_> = (report.measurements.iter().flat_map(|m| &m.devices))
@@ -137,10 +137,18 @@ pub fn outcome(label: &str, outcome: &Outcome) -> String {
              (too hot, or clocked too high?)"
         ),
         Verdict::Unknown => {
-            let known: Vec<_> = checksum::known()
-                .map(|(rounds, difficulty)| format!("{rounds} at difficulty {difficulty}"))
-                .collect();
-            format!("none is known to compare it with (known: {})", known.join(", "))
+            let mut known = BTreeMap::<u64, BTreeSet<u32>>::new();
+            checksum::known().for_each(|(rounds, difficulty)| {
+                known.entry(difficulty).or_default().insert(rounds);
+            });
+            let known = known.iter().map(|(difficulty, rounds)| {
+                let rounds: Vec<_> = rounds.iter().map(ToString::to_string).collect();
+                format!("{} at {difficulty}", rounds.join(", "))
+            });
+            let known = known.collect::<Vec<_>>().join("; ");
+            format!(
+                "cannot be judged:\nnone is known of so many hard nonces at this difficulty. Known are those of\n{known}"
+            )
         }
     };
     format!(
