@@ -52,7 +52,7 @@ fn verdicts_and_a_pool_s_statistics_are_documented() {
     let file = folder.path().join("a.bin").display().to_string();
     fs::write(&file, [7; 1024]).expect("it can be written");
     let given = print(&["verify", "--json", "--parent", &"0".repeat(64), &file]);
-    let asked = print(&["verify", "--json", "--pool", &pool.url().to_string(), &file]);
+    let asked = print(&["verify", "--json", "--pool", pool.url().as_ref(), &file]);
     assert_eq!(asked[0]["result"], "NO_PARENT");
     documented::check("`pktmine verify --json`", &[given, asked].concat());
 

@@ -143,7 +143,7 @@ pub fn outcome(label: &str, outcome: &Outcome) -> String {
             });
             let known = known.iter().map(|(difficulty, rounds)| {
                 let rounds: Vec<_> = rounds.iter().map(ToString::to_string).collect();
-                format!("{} at {difficulty}", rounds.join(", "))
+                format!("{} at difficulty {difficulty}", rounds.join(", "))
             });
             let known = known.collect::<Vec<_>>().join("; ");
             format!(

@@ -31,7 +31,11 @@ pub struct Check {
 /// Checks a file.
 pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Exit> {
     let named = std::env::var_os("PKTMINE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-    let given = arguments.file.clone().or_else(|| arguments.config.clone());
+    let given = arguments
+        .file
+        .clone()
+        .or_else(|| arguments.config.clone())
+        .filter(|file| !file.as_os_str().is_empty());
     let Some(file) = given.or(named).or_else(default_file) else {
         let text = format!("there is no settings file: name one, or write ~/.config/pktmine/{FILE_NAME}");
         return Err(UsageError(text).into());
