@@ -190,3 +190,32 @@ fn whole(number: f64) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use kernels::WorkBits;
+
+    use super::*;
+
+    #[test]
+    fn a_right_checksum_is_green_and_a_wrong_one_red_with_what_it_must_be() {
+        let told = |verdict| {
+            let (digest, work_bits) = ("ab".repeat(32), WorkBits::at_least(2));
+            let found = Outcome {
+                rounds: 4,
+                difficulty: 2,
+                work_bits,
+                announcements: 2089,
+                digest,
+                seconds: 1.0,
+                verdict,
+            };
+            outcome("2 threads", &found)
+        };
+        let right = told(Verdict::Correct);
+        assert!(right.ends_with(&format!("abab {GOOD}correct{GOOD:#}\n")), "{right}");
+        let wrong = told(Verdict::Wrong { announcements: 2090, digest: "cdcd" });
+        assert!(wrong.contains(&format!("abab {BAD}WRONG{BAD:#}: it must be\ncdcd over 2090 ")), "{wrong}");
+        assert!(wrong.contains("\u{1b}[31m") && right.contains("\u{1b}[32m"), "{wrong}{right}");
+    }
+}
