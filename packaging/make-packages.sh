@@ -56,9 +56,10 @@ fill() {
 }
 
 release=$work/release/pktmine-$version-$machine-linux
-mkdir -p "$release/completions"
+mkdir -p "$release/completions" "$release/docs"
 install -m 755 "$binary" "$release/pktmine"
 cp "$root/README.md" "$root"/LICENSE-* "$root/packaging/pktmine.toml" "$release"
+cp "$root"/docs/*.md "$release/docs"
 cp -r "$root/packaging/systemd" "$release/systemd"
 "$binary" man --out "$release/man"
 for shell in bash zsh fish; do

@@ -15,6 +15,16 @@ pub(crate) fn plain(text: &str) -> String {
     chars().take(ENDS).chain(" … ".chars()).chain(chars().skip(count - ENDS)).collect()
 }
 
+/// What is wrong with a text that should be JSON, with the place first, as everywhere else.
+pub(crate) fn json_fault(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    match told.strip_suffix(&place) {
+        Some(what) => format!("line {}, column {}: {what}", error.line(), error.column()),
+        None => told,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ pub const WIDTH: f64 = 640.0;
 pub const HEIGHT: f64 = 380.0;
 
 /// Colours of the series on paper, told apart by most eyes.
-pub const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#b7568c", "#2f8fc4", "#b87f00"];
+pub const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#b7568c", "#5b6770", "#b87f00"];
 
 const INK: &str = "#222222";
 const GRID: &str = "#dddddd";

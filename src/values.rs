@@ -169,6 +169,20 @@ pub enum PauseReason {
     UserActive,
 }
 
+impl PauseReason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::User, Self::Battery, Self::UserActive];
+
+    /// What it is called in JSON and in metrics; its [`Display`](fmt::Display) is for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Battery => "battery",
+            Self::UserActive => "user_active",
+        }
+    }
+}
+
 impl fmt::Display for PauseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -430,6 +430,7 @@ fn it_controls_only_where_that_was_allowed() {
     );
     miner.wait_until("paused", |status| status["phase"] == "paused");
     assert_eq!(miner.json("/2/summary")["paused"], true);
+    assert_eq!(miner.json("/status.json")["pauses"], serde_json::json!(["user"]));
     assert_eq!(miner.call("resume", &[]).status, 200);
     miner.wait_until("mining again", |status| status["phase"] == "mining");
     // A client that asks again because it did not see the answer does not make the miner leave its results behind.

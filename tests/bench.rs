@@ -119,6 +119,11 @@ fn a_checksum_is_correct_and_one_that_nobody_knows_is_told_as_it_is() {
     let outcome: Value = serde_json::from_str(&stdout(&unknown)).expect("JSON");
     assert_eq!((&outcome["verdict"], &outcome["expected"]), (&"unknown".into(), &Value::Null));
     assert_eq!(outcome["checksum"].as_str().map(str::len), Some(64));
+    let told = stdout(&output(&["--checksum=1", "--threads", "1"]));
+    assert!(
+        told.contains("cannot be judged:") && told.contains("\n4, 64, 512 at difficulty 2; 64, 256"),
+        "{told}"
+    );
 }
 
 #[cfg(unix)]
@@ -152,10 +157,13 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         fs::write(&path, text).expect("it can be written");
         path.display().to_string()
     };
+    let damaged = file("damaged.json", r#"{"format": 1, "version": 7}"#);
+    let newer = file("newer.json", r#"{"format": 9}"#);
     let not_json = file("not.json", "e/s: many");
     let another = file("another.json", r#"{"event": "totals"}"#);
     for (arguments, expected) in [
-        (vec!["--threads", "0"], "--threads"),
+        (vec!["--threads", "0"], "it must be a whole number, 1 or more"),
+        (vec!["--threads", "-1"], "it must be a whole number, 1 or more"),
         (vec!["--threads", "1,2,1"], "--threads has 1 twice"),
         (vec!["--threads", "many"], "--threads"),
         (vec!["--difficulty", "0"], "0 is not in 2.."),
@@ -167,8 +175,10 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["--checksum=0"], "0 is not in 1.."),
         (vec!["--checksum=4", "--compare", "x"], "cannot be used with"),
         (vec!["--compare", "/nonexistent.json"], "/nonexistent.json cannot be read"),
-        (vec!["--compare", &not_json], "is not a run that `pktmine bench --json` has saved"),
-        (vec!["--compare", &another], "is not a run that `pktmine bench --json` has saved"),
+        (vec!["--compare", &not_json], "has saved: it is not JSON (line 1, column 1: "),
+        (vec!["--compare", &another], "has saved: it has no `format`, as saved runs have"),
+        (vec!["--compare", &damaged], "has saved: it is damaged (line 1, column 26: "),
+        (vec!["--compare", &newer], "has saved: its format is 9, this program knows format 1"),
         (vec!["--html", "/nonexistent/page.html"], "there is no directory /nonexistent"),
     ] {
         let output = output(&arguments);

@@ -224,6 +224,34 @@ fn variables_hold_lists_switches_and_names_of_files() {
         mistyped.2.contains("PKTMINE_THREAD means nothing here: did you mean PKTMINE_THREADS?"),
         "{mistyped:?}"
     );
+    let foreign = run(pktmine(&["config", "print"])
+        .env("PKTMINE_FROBNICATE", "1")
+        .env("PKTMINE_PORT_4048_TCP_ADDR", "10.0.0.1")
+        .env("PKTMINE_SERVICE_HOST", "10.0.0.1"));
+    assert!(
+        foreign.0 == Some(0) && foreign.2.contains("PKTMINE_FROBNICATE means nothing here: "),
+        "{foreign:?}"
+    );
+    assert_eq!(foreign.2.lines().count(), 1, "what Kubernetes sets is nobody's mistake: {foreign:?}");
+}
+
+#[test]
+fn a_file_to_check_is_named_with_or_without_the_flag_and_the_placeholder_of_the_readme_is_told_of() {
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("it is there");
+    let (_, example) = readme.split_once("    # ~/.config/pktmine/pktmine.toml\n").expect("it is there");
+    let lines = example.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    let text = lines.map(str::trim).collect::<Vec<_>>().join("\n");
+    let directory = Directory::new();
+    let file = directory.file("readme.toml", &text);
+    for arguments in [vec!["config", "check", &file], vec!["config", "check", "--config", &file]] {
+        let (code, _, stderr) = run(&mut pktmine(&arguments));
+        assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{stderr}");
+        assert!(stderr.contains("\"YOUR_ADDRESS\" is no payment address: give your own"), "{stderr}");
+    }
+    let own = directory.file("own.toml", &text.replace("YOUR_ADDRESS", "pkt1qme"));
+    let (code, stdout, stderr) = run(&mut pktmine(&["config", "check", &own]));
+    assert!(code == Some(0) && stdout.contains("all is well"), "{stdout}{stderr}");
 }
 
 #[test]

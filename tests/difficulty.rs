@@ -34,8 +34,10 @@ fn the_tables_hold_the_documented_figures_in_eighty_columns() {
     assert_eq!(row(&["8", "3"]), ["8 3 281250 56.2% 3 281250 28.1%"], "{text}");
     assert!(!text.contains("Ask for"), "nothing is known of the hardware: {text}");
 
+    let easiest = stdout(&difficulty(&["--difficulty", "1"]));
+    assert!(easiest.starts_with("Power at difficulty 1 (no work bits), 1000 announcements"), "{easiest}");
     let hardware = stdout(&difficulty(&["--rate", "700Ke/s", "--upload", "50Mbit/s"]));
-    for line in text.lines().chain(hardware.lines()) {
+    for line in text.lines().chain(hardware.lines()).chain(easiest.lines()) {
         assert!(line.chars().count() <= 80, "{line}");
     }
 }

@@ -116,6 +116,8 @@ fn the_archives_are_the_same_each_time_and_hold_what_each_system_wants() {
             vec![
                 "pktmine",
                 "README.md",
+                "docs/api.md",
+                "docs/json.md",
                 "LICENSE-MIT",
                 "systemd/pktmine.service",
                 "man/pktmine-ann.1",

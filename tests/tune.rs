@@ -1,5 +1,7 @@
 //! `pktmine tune` as a user types it, and what `pktmine ann` makes of what it leaves behind.
 
+mod documented;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -114,6 +116,7 @@ fn a_short_search_tells_what_it_tried_and_leaves_files_alone_when_told_to() {
         assert!(ratios.iter().all(|ratio| ratio.as_f64() > Some(0.0)), "{trial}");
         assert!(trial["verdict"] == "not better" || ratios.len() >= 5, "{trial}");
     }
+    documented::check("`pktmine tune --json`", std::slice::from_ref(&found));
     let is_better = found["comparison"]["is_better"] == true;
     assert_eq!(found["tuned"].is_object(), is_better, "{found}");
     assert!(!home.path().join("config").exists(), "nothing is written");

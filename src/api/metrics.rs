@@ -81,11 +81,6 @@ fn miner(snapshot: &Snapshot, usage: &Usage) -> Vec<Family> {
         ("draining", Phase::Draining),
         ("done", Phase::Done),
     ];
-    let pauses = [
-        ("user", PauseReason::User),
-        ("battery", PauseReason::Battery),
-        ("user_active", PauseReason::UserActive),
-    ];
     vec![
         gauge(
             "pktmine_build_info",
@@ -110,8 +105,8 @@ fn miner(snapshot: &Snapshot, usage: &Usage) -> Vec<Family> {
         gauge(
             "pktmine_paused",
             "1 for each reason for which mining is paused.",
-            pauses
-                .map(|(name, why)| (vec![("reason", name.into())], flag(snapshot.pauses.contains(&why))))
+            PauseReason::ALL
+                .map(|why| (vec![("reason", why.name().into())], flag(snapshot.pauses.contains(&why))))
                 .into(),
         ),
         counter(

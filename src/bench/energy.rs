@@ -139,8 +139,14 @@ fn read_number(file: &Path) -> Result<u64, String> {
 /// The counters of all NVIDIA cards.
 #[cfg(feature = "nvml")]
 fn cards() -> Result<Vec<Source>, String> {
-    let library =
-        nvml_wrapper::Nvml::init().map_err(|e| format!("no library of NVIDIA's to ask (NVML): {e}"))?;
+    use nvml_wrapper::error::NvmlError;
+
+    let library = nvml_wrapper::Nvml::init().map_err(|error| match error {
+        NvmlError::LibloadingError(_) => {
+            "NVIDIA's library (NVML), which comes with their driver, is not there".into()
+        }
+        error => format!("NVIDIA's library (NVML) tells nothing: {error}"),
+    })?;
     let library = std::sync::Arc::new(library);
     let count = library.device_count().map_err(|e| format!("NVIDIA's library tells of no cards: {e}"))?;
     match count {

@@ -12,13 +12,13 @@ use crate::{
 /// For screens, light or dark, and for paper.
 const STYLE: &str = "\
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #222222; --soft: #666666; --grid: #dddddd; --on: #ffffff;
-  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b7568c; --c4: #2f8fc4; --c5: #b87f00; }
+  --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b7568c; --c4: #5b6770; --c5: #b87f00; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #16181c; --ink: #e6e6e6; --soft: #a0a0a0; --grid: #3a3d42; --on: #101214;
-    --c0: #3d9bd8; --c1: #e8772e; --c2: #1fb58a; --c3: #d987b4; --c4: #6cc0ee; --c5: #e8ab2a; } }
+    --c0: #3d9bd8; --c1: #e8772e; --c2: #1fb58a; --c3: #d987b4; --c4: #a7b3bf; --c5: #e8ab2a; } }
 @media print {
   :root { color-scheme: light; --paper: #ffffff; --ink: #000000; --soft: #444444; --grid: #cccccc; --on: #ffffff;
-    --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b7568c; --c4: #2f8fc4; --c5: #b87f00; }
+    --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b7568c; --c4: #5b6770; --c5: #b87f00; }
   body { max-width: none; margin: 0; padding: 0; font-size: 10pt; }
   figure, table { break-inside: avoid; }
   figure svg { width: 14cm; }

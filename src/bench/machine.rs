@@ -23,6 +23,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// "2 logical processors".
+    pub fn processors_text(&self) -> String {
+        format!("{} logical processor{}", self.processors, if self.processors == 1 { "" } else { "s" })
+    }
+
     /// The one that this runs on.
     pub fn here() -> Self {
         let known = System::new_with_specifics(

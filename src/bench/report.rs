@@ -4,10 +4,11 @@ use std::{fs, path::Path, time::Duration};
 
 use kernels::{Announcement, WorkBits, item::TABLE_ITEMS};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Machine, Setup};
 use crate::backend::{BackendInfo, Counters, Step};
-use crate::plain::plain;
+use crate::plain::{json_fault, plain};
 
 /// The version of the saved form.
 pub const FORMAT: u32 = 1;
@@ -287,14 +288,19 @@ impl Report {
     /// If it is something else than a saved run.
     pub fn parse(file: &str, text: &str) -> Result<Self, ReadError> {
         let form = |reason: String| ReadError::Form { file: file.to_owned(), reason: plain(&reason) };
-        let report: Self = serde_json::from_str(text).map_err(|e| form(e.to_string()))?;
-        if report.format != FORMAT {
-            return Err(form(format!(
-                "its format is {}, this program knows format {FORMAT}: measure again with this version",
-                report.format
-            )));
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| form(format!("it is not JSON ({})", json_fault(&e))))?;
+        match value.get("format") {
+            None => return Err(form("it has no `format`, as saved runs have".into())),
+            Some(format) if *format != FORMAT => {
+                return Err(form(format!(
+                    "its format is {format}, this program knows format {FORMAT}: measure again with this version"
+                )));
+            }
+            Some(_) => {}
         }
-        Ok(report)
+        // From the text, since a value has forgotten its place.
+        serde_json::from_str(text).map_err(|e| form(format!("it is damaged ({})", json_fault(&e))))
     }
 
     /// One JSON object, with line breaks.

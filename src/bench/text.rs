@@ -1,6 +1,9 @@
 //! What was measured, for people: tables of 80 columns.
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use anstyle::{AnsiColor, Style};
 
@@ -41,10 +44,7 @@ pub fn about(report: &Report) -> Vec<String> {
     let machine = &report.machine;
     let mut lines = vec![
         format!("pktmine {}, {}", report.version, report.time),
-        format!(
-            "{}, {} logical processors, {} MiB",
-            machine.processor, machine.processors, machine.memory_mib
-        ),
+        format!("{}, {}, {} MiB", machine.processor, machine.processors_text(), machine.memory_mib),
         format!("{}, load {:.1} before", machine.system, machine.load),
     ];
     let mut devices: Vec<_> = (report.measurements.iter().flat_map(|m| &m.devices))
@@ -137,10 +137,18 @@ pub fn outcome(label: &str, outcome: &Outcome) -> String {
              (too hot, or clocked too high?)"
         ),
         Verdict::Unknown => {
-            let known: Vec<_> = checksum::known()
-                .map(|(rounds, difficulty)| format!("{rounds} at difficulty {difficulty}"))
-                .collect();
-            format!("none is known to compare it with (known: {})", known.join(", "))
+            let mut known = BTreeMap::<u64, BTreeSet<u32>>::new();
+            checksum::known().for_each(|(rounds, difficulty)| {
+                known.entry(difficulty).or_default().insert(rounds);
+            });
+            let known = known.iter().map(|(difficulty, rounds)| {
+                let rounds: Vec<_> = rounds.iter().map(ToString::to_string).collect();
+                format!("{} at difficulty {difficulty}", rounds.join(", "))
+            });
+            let known = known.collect::<Vec<_>>().join("; ");
+            format!(
+                "cannot be judged:\nnone is known of so many hard nonces at this difficulty. Known are those of\n{known}"
+            )
         }
     };
     format!(
@@ -181,4 +189,33 @@ fn whole(number: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::WorkBits;
+
+    use super::*;
+
+    #[test]
+    fn a_right_checksum_is_green_and_a_wrong_one_red_with_what_it_must_be() {
+        let told = |verdict| {
+            let (digest, work_bits) = ("ab".repeat(32), WorkBits::at_least(2));
+            let found = Outcome {
+                rounds: 4,
+                difficulty: 2,
+                work_bits,
+                announcements: 2089,
+                digest,
+                seconds: 1.0,
+                verdict,
+            };
+            outcome("2 threads", &found)
+        };
+        let right = told(Verdict::Correct);
+        assert!(right.ends_with(&format!("abab {GOOD}correct{GOOD:#}\n")), "{right}");
+        let wrong = told(Verdict::Wrong { announcements: 2090, digest: "cdcd" });
+        assert!(wrong.contains(&format!("abab {BAD}WRONG{BAD:#}: it must be\ncdcd over 2090 ")), "{wrong}");
+        assert!(wrong.contains("\u{1b}[31m") && right.contains("\u{1b}[32m"), "{wrong}{right}");
+    }
 }

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     Exit, KernelChoice, Log, UsageError, gpu, parse_duration, parse_period, pool_url,
-    units::parse_upload_limit,
+    units::{parse_count, parse_upload_limit},
 };
 use crate::{
     backend::{self, cpu, gpu::StartError as GpuError},
@@ -18,7 +18,7 @@ use crate::{
     local_pool,
     miner::{self, Miner, MinerError},
     pool,
-    protocol::{PayTo, difficulty_shown},
+    protocol::{PayTo, PayToError, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
     sharing, shutdown,
@@ -51,11 +51,11 @@ pub struct Arguments {
     paymentaddr: Option<PayTo>,
 
     /// Threads that mine [default: all processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = parse_count::<NonZero<usize>>)]
     threads: Option<NonZero<usize>>,
 
     /// Connections to each ann handler [default: 5]
-    #[arg(short = 'U', long, value_name = "N")]
+    #[arg(short = 'U', long, value_name = "N", value_parser = parse_count::<NonZero<usize>>)]
     uploaders: Option<NonZero<usize>>,
 
     /// How long an upload may take, in seconds [default: 30]
@@ -63,7 +63,7 @@ pub struct Arguments {
     uploadtimeout: Option<Duration>,
 
     /// Mine on the block that many below the tip, whatever the pool asks for
-    #[arg(short, long, value_name = "BLOCKS")]
+    #[arg(short, long, value_name = "BLOCKS", value_parser = parse_count::<u32>)]
     mineold: Option<u32>,
 
     /// File with settings instead of the default ones; an empty name: none
@@ -82,7 +82,7 @@ pub struct Arguments {
     kernel: KernelChoice,
 
     /// Threads that share a round and its table [default: those that share a last-level cache]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZero<usize>>)]
     team: Option<NonZero<usize>>,
 
     /// The most that is uploaded, such as 50Mbit/s or 6MB/s: where more would be found than that takes, fewer and
@@ -426,7 +426,11 @@ fn join(keys: &[&&str]) -> String {
 
 /// Reads a payment address.
 fn payment_address(text: &str) -> Result<PayTo, String> {
-    text.parse().map_err(|error| format!("{error}: a payment address is 1 to 63 letters and digits"))
+    text.parse().map_err(|_: PayToError| {
+        format!(
+            "{text:?} is no payment address: give your own, such as pkt1q…, of 1 to 63 letters and digits"
+        )
+    })
 }
 
 /// Starts a pool in this process and says so.

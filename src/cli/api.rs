@@ -1,10 +1,10 @@
 //! The flags of the HTTP API, and its start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::UsageError;
+use super::{UsageError, units::parse_listen};
 use crate::{
     api::{Api, Card, Settings, StartError, Token},
     backend::BackendInfo,
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Flags {
     /// Serve a page, metrics and the API there, such as 127.0.0.1:4048 (port 0: any) [default: nowhere]
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_address)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_listen)]
     http: Option<SocketAddr>,
 
     /// What HTTP clients must show as bearer token; @FILE takes it from a file
@@ -61,15 +61,4 @@ impl Flags {
 /// The card that a backend mines on.
 fn card(backend: &BackendInfo) -> Option<Card> {
     Some(Card { backend: backend.name.clone(), bus: backend.bus.clone()? })
-}
-
-/// Reads an address to listen on; a port alone is one of this machine, which nobody else can reach.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix("localhost:").unwrap_or(text).parse::<u16>();
-    match port {
-        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
-        Err(_) => {
-            text.parse().map_err(|_| "it must be an address and a port, such as 127.0.0.1:4048".to_owned())
-        }
-    }
 }

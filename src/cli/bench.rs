@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{Exit, KernelChoice, UsageError, complain, gpu, parse_period, print};
+use super::{Exit, KernelChoice, UsageError, complain, gpu, parse_period, print, units::parse_count};
 use crate::{
     backend::cpu,
     bench::{
@@ -41,11 +41,11 @@ pub struct Arguments {
     kernel: KernelChoice,
 
     /// Threads that mine, each number measured by itself: 1,2,4 [default: all processors]
-    #[arg(short, long, value_name = "N,…", value_delimiter = ',')]
+    #[arg(short, long, value_name = "N,…", value_delimiter = ',', value_parser = parse_count::<NonZero<usize>>)]
     threads: Vec<NonZero<usize>>,
 
     /// Threads that share a round and its table [default: those that share a last-level cache]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZero<usize>>)]
     team: Option<NonZero<usize>>,
 
     #[command(flatten)]

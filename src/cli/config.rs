@@ -20,14 +20,23 @@ pub enum Arguments {
 #[derive(Debug, Args)]
 pub struct Check {
     /// The file [default: the one that would be read]
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
+
+    /// The file, named as for `ann`
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Checks a file.
 pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Exit> {
     let named = std::env::var_os("PKTMINE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-    let Some(file) = arguments.file.clone().or(named).or_else(default_file) else {
+    let given = arguments
+        .file
+        .clone()
+        .or_else(|| arguments.config.clone())
+        .filter(|file| !file.as_os_str().is_empty());
+    let Some(file) = given.or(named).or_else(default_file) else {
         let text = format!("there is no settings file: name one, or write ~/.config/pktmine/{FILE_NAME}");
         return Err(UsageError(text).into());
     };

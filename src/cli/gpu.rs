@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use clap::Args;
 
-use super::UsageError;
+use super::{UsageError, units::parse_count};
 use crate::backend::gpu;
 
 /// The flags.
@@ -18,7 +18,7 @@ pub struct Flags {
     device: Option<String>,
 
     /// Rounds that each GPU takes at once [default: what suits it]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZero<u32>>)]
     gpu_rounds: Option<NonZero<u32>>,
 
     /// Settings of GPU passes that change nothing but their speed, for measuring: KEY=VALUE, separated by commas

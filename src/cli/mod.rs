@@ -116,7 +116,16 @@ struct UsageError(String);
 
 /// The whole command line.
 pub fn definition() -> clap::Command {
-    with_switches(Arguments::command())
+    with_switches(Arguments::command()).mut_subcommands(with_negative_numbers)
+}
+
+/// Lets `-1` be a value, so that a flag's own parser says what it must be.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes = |arg: clap::Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    command.mut_args(takes).mut_subcommands(with_negative_numbers)
 }
 
 /// Reads the command line, and what variables and the settings file say where it says nothing.
@@ -203,15 +212,18 @@ fn complain(text: impl Display) {
 
 /// Reads a pool's address.
 fn pool_url(text: &str) -> Result<Url, UsageError> {
-    let url = Url::parse(text).map_err(|e| {
-        UsageError(format!("{text:?} is not a pool's address: {e} (try http://pool.example.com)"))
-    })?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(UsageError(format!(
-            "{text:?} is not a pool's address: it must begin with http:// or https://"
-        )));
-    }
-    Ok(url)
+    let web = |text: &str| {
+        let url = Url::parse(text).ok()?;
+        (matches!(url.scheme(), "http" | "https") && url.host_str().is_some()).then_some(url)
+    };
+    web(text).ok_or_else(|| {
+        let meant = format!("http://{text}");
+        let is_bare = !text.contains("://") && web(&meant).is_some();
+        let meant = if is_bare { &meant } else { "http://pool.example.com" };
+        UsageError(format!(
+            "{text:?} is not a pool's address: it must begin with http:// or https:// (try {meant})"
+        ))
+    })
 }
 
 /// The longest duration that can be asked for: clocks go on from any moment for some centuries only.
@@ -220,7 +232,8 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Reads durations as people type them: `90s`, `10m`, `1h 30m`, or plain seconds; [`LONGEST`] at most.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())?,
+        Ok(seconds) => Duration::try_from_secs_f64(seconds)
+            .map_err(|_| "it must be a time from 0 to ten years".to_owned())?,
         Err(_) => humantime::parse_duration(text).map_err(|e| format!("{e} (try 90s, 10m or 1h)"))?,
     };
     if duration > LONGEST { Err("must be ten years at most".into()) } else { Ok(duration) }

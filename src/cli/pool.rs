@@ -12,7 +12,10 @@ use clap::Args;
 use kernels::WorkBits;
 use serde_json::json;
 
-use super::{Exit, UsageError, parse_duration, parse_period};
+use super::{
+    Exit, UsageError, parse_duration, parse_period,
+    units::{parse_count, parse_listen},
+};
 use crate::{
     http_server::raise_descriptor_limit,
     local_pool::{Fault, LocalPool, Settings, StartError, Stats, Validate},
@@ -28,11 +31,11 @@ GET /stats on the master's address tells what was accepted and refused. With --c
 faults and moves the chain while the pool runs.")]
 pub struct Arguments {
     /// Address of the master; handlers listen on the ports after it
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", value_parser = parse_listen)]
     listen: SocketAddr,
 
     /// Ann handlers
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_count::<NonZero<usize>>)]
     handlers: NonZero<usize>,
 
     /// Time between two blocks (0: none but those asked for by --control)
@@ -40,7 +43,7 @@ pub struct Arguments {
     block_time: Duration,
 
     /// The chain is the same for the same seed
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_count::<u64>)]
     seed: u64,
 
     /// Difficulty of announcements: the easiest work bits that reach it [default: work bits 0x20020000]
@@ -52,7 +55,7 @@ pub struct Arguments {
     work_bits: Option<WorkBits>,
 
     /// Have miners mine on the block that many below the tip
-    #[arg(long, value_name = "BLOCKS", default_value_t = Settings::default().mine_old)]
+    #[arg(long, value_name = "BLOCKS", default_value_t = Settings::default().mine_old, value_parser = parse_count::<u32>)]
     mine_old: u32,
 
     /// Key that announcements must be signed with, 64 hexadecimal digits
@@ -68,16 +71,16 @@ pub struct Arguments {
     validate: Validate,
 
     /// Threads that validate [default: all processors]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count::<NonZero<usize>>)]
     validators: Option<NonZero<usize>>,
 
     /// Connections at one time, to master and handlers together, as far as the system allows. One more closes one on
     /// which nothing is asked, or is refused with 503
-    #[arg(long, value_name = "N", default_value_t = Settings::default().connections)]
+    #[arg(long, value_name = "N", default_value_t = Settings::default().connections, value_parser = parse_count::<usize>)]
     connections: usize,
 
     /// Announcements in memory at one time, those that are just coming included; one batch more is refused with 503
-    #[arg(long, value_name = "N", default_value_t = Settings::default().queue_announcements)]
+    #[arg(long, value_name = "N", default_value_t = Settings::default().queue_announcements, value_parser = parse_count::<usize>)]
     queue: usize,
 
     /// How long a connection is kept on which nothing is asked
@@ -162,9 +165,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let work_bits = settings.work_bits;
     raise_descriptor_limit();
     let pool = LocalPool::start(settings).map_err(|error| match error {
-        StartError::Setting { .. } | StartError::TooManyHandlers { .. } | StartError::NoPorts => {
-            UsageError(error.to_string()).into()
-        }
+        StartError::Setting { .. }
+        | StartError::TooManyHandlers { .. }
+        | StartError::NoPorts
+        | StartError::FaultOnNobody { .. } => UsageError(error.to_string()).into(),
         other => anyhow::Error::new(other),
     })?;
     tracing::info!("master at {}, difficulty {:.0} ({work_bits})", pool.url(), difficulty_shown(work_bits));

@@ -201,10 +201,7 @@ impl Outcome<'_> {
     fn text(&self, file: Option<&str>, changed: bool) -> String {
         let Self { here, found, .. } = self;
         let mut lines = vec![
-            format!(
-                "{}, {} logical processors, load {:.1} before",
-                here.processor, here.processors, here.load
-            ),
+            format!("{}, {}, load {:.1} before", here.processor, here.processors_text(), here.load),
             format!(
                 "{} with the defaults at difficulty {}",
                 scaled(found.default_rate),

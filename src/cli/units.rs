@@ -1,6 +1,60 @@
 //! Rates and bandwidths as people type them.
 
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
+    str::FromStr,
+};
+
 use crate::upload::Limit;
+
+/// Reads how many there are to be of something: 1 or more, or 0 too where the type has it.
+///
+/// # Errors
+/// What it must be.
+pub fn parse_count<T: FromStr + Least>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|_| format!("it must be a whole number, {} or more", T::LEAST))
+}
+
+/// The least number of a type.
+pub trait Least {
+    /// It.
+    const LEAST: u8;
+}
+
+impl Least for NonZero<usize> {
+    const LEAST: u8 = 1;
+}
+
+impl Least for NonZero<u32> {
+    const LEAST: u8 = 1;
+}
+
+impl Least for usize {
+    const LEAST: u8 = 0;
+}
+
+impl Least for u32 {
+    const LEAST: u8 = 0;
+}
+
+impl Least for u64 {
+    const LEAST: u8 = 0;
+}
+
+/// Reads an address to listen on; a port alone, or behind `localhost`, is one of this machine, which no other can reach.
+///
+/// # Errors
+/// How to write it.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix("localhost:").unwrap_or(text).parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => text.parse().map_err(|_| {
+            "it must be an address and a port, such as 127.0.0.1:4048, or a port of this machine: 4048"
+                .to_owned()
+        }),
+    }
+}
 
 /// Reads a rate in e/s: `700Ke/s`, `1.2M`, `36000`.
 ///
@@ -63,6 +117,24 @@ fn scaled(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_and_ports_that_are_none_are_refused_with_what_they_must_be() {
+        assert_eq!(parse_count::<NonZero<usize>>(" 3 ").map(NonZero::get), Ok(3));
+        assert_eq!(parse_count::<usize>("0"), Ok(0));
+        for text in ["0", "-1", "many", "", "1.5"] {
+            let told = parse_count::<NonZero<u32>>(text).expect_err(text);
+            assert_eq!(told, "it must be a whole number, 1 or more", "{text}");
+        }
+        let loopback = |port: u16| Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+        for text in ["18700", "localhost:18700", "127.0.0.1:18700"] {
+            assert_eq!(parse_listen(text), loopback(18700), "{text}");
+        }
+        assert!(parse_listen("[::1]:0").is_ok_and(|address| address.is_ipv6()));
+        for text in ["", "nonsense", "127.0.0.1", "70000", "http://127.0.0.1:80"] {
+            assert!(parse_listen(text).is_err_and(|told| told.contains("a port of this machine")), "{text}");
+        }
+    }
 
     #[test]
     fn rates_and_bandwidths_are_read_as_people_write_them() {

@@ -58,8 +58,8 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// For the file at a path, which need not exist; its folder is made. Whether it can be written is tried here, so that
-    /// it is known before anything is measured.
+    /// For the file at a path, which need not exist, nor need its folder. Whether it can be written is tried here, so that
+    /// it is known before anything is measured, and nothing is left of that.
     ///
     /// # Errors
     /// If it can not, or holds no TOML.
@@ -68,7 +68,10 @@ impl Editor {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let editor = Self { path };
         editor.edited(None)?;
-        let (temporary, _) = editor.temporary().map_err(|reason| editor.failed(reason))?;
+        // Who may write into the nearest folder that is there may make those that are missing.
+        let folder = editor.folder();
+        let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+        let (temporary, _) = editor.temporary(there).map_err(|reason| editor.failed(reason))?;
         fs::remove_file(temporary).map_err(|reason| editor.failed(reason))?;
         Ok(editor)
     }
@@ -86,7 +89,8 @@ impl Editor {
     pub fn write(&self, tuned: Option<&Tuned>) -> Result<bool, EditError> {
         let Some(text) = self.edited(tuned)? else { return Ok(false) };
         let failed = |reason| self.failed(reason);
-        let (temporary, mut file) = self.temporary().map_err(failed)?;
+        fs::create_dir_all(self.folder()).map_err(failed)?;
+        let (temporary, mut file) = self.temporary(self.folder()).map_err(failed)?;
         let written = (|| {
             if let Ok(metadata) = fs::metadata(&self.path) {
                 keep_owner(&file, &metadata)?;
@@ -118,11 +122,14 @@ impl Editor {
         Ok((new != text).then_some(new))
     }
 
-    /// A new file beside it, which only its owner can read.
-    fn temporary(&self) -> io::Result<(PathBuf, File)> {
+    /// The folder that it is in.
+    fn folder(&self) -> &Path {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
+        folder.unwrap_or(Path::new("."))
+    }
+
+    /// A new file in a folder, which only its owner can read if it takes the place of one.
+    fn temporary(&self, folder: &Path) -> io::Result<(PathBuf, File)> {
         let name = format!(".{FILE_NAME}.{}", std::process::id());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -328,8 +335,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("new/folder/pktmine.toml");
         let editor = Editor::open(&path).expect("it can be made");
-        assert!(!path.exists(), "nothing is written before it is known what");
-        assert!(!editor.write(None).expect("nothing to take away") && !path.exists());
+        let is_untouched = || fs::read_dir(directory.path()).expect("it is there").count() == 0;
+        assert!(is_untouched(), "nothing is written, and no folder made, before it is known what");
+        assert!(!editor.write(None).expect("nothing to take away") && is_untouched());
         assert!(editor.write(Some(&tuned("3"))).expect("it is written"));
         assert!(!editor.write(Some(&tuned("3"))).expect("it is the same"));
         #[cfg(unix)]

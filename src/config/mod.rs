@@ -373,12 +373,13 @@ impl Layers {
             let Some((key, arg)) = names.get(in_file.unwrap_or(name)) else {
                 // Without what all begin with, or else all would be alike.
                 let known = names.keys().map(|known| &known[PREFIX.len()..]);
-                if name != "PKTMINE_CONFIG"
-                    && let Some(meant) = nearest(&name[PREFIX.len()..], known)
-                {
-                    warnings.push(format!(
-                        "the variable {name} means nothing here: did you mean {PREFIX}{meant}?"
-                    ));
+                // Not an error as in a file: anything may set variables, for anything that is called so.
+                if name != "PKTMINE_CONFIG" && !is_of_a_cluster(name) {
+                    let remedy = match nearest(&name[PREFIX.len()..], known) {
+                        Some(meant) => format!("did you mean {PREFIX}{meant}?"),
+                        None => "`pktmine config print` names all that there are".into(),
+                    };
+                    warnings.push(format!("the variable {name} means nothing here: {remedy}"));
                 }
                 continue;
             };
@@ -524,6 +525,14 @@ fn variables() -> BTreeMap<String, OsString> {
         .collect()
 }
 
+/// Whether Kubernetes or Docker sets a variable for each program beside a service that is called pktmine.
+fn is_of_a_cluster(name: &str) -> bool {
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT")
+        || ["_TCP", "_UDP"].iter().any(|protocol| name.contains("_PORT_") && name.contains(protocol))
+}
+
 /// The user's own file, whether there is one or not.
 pub fn own_file() -> Option<PathBuf> {
     let folder = etcetera::choose_base_strategy().ok()?.config_dir().join("pktmine");
@@ -557,7 +566,7 @@ fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
 
 fn read(program: &Command, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
     let text = file::load(path).map_err(|why| {
-        let remedy = "name another with --config FILE, or none with --config ''";
+        let remedy = "name another with --config FILE (or PKTMINE_CONFIG), or none with --config ''";
         ConfigError::new([format!("{}: it cannot be read ({why}); {remedy}", path.display())])
     })?;
     read_text(program, path, &text)
@@ -568,10 +577,11 @@ fn read_text(
     path: &Path,
     text: &str,
 ) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
-    let cannot = |why: &dyn fmt::Display| ConfigError::new([format!("{}: {why}", path.display())]);
     let is_json = path.extension().is_some_and(|name| name == "json") || text.trim_start().starts_with('{');
     if is_json {
-        let given = json::read(path, text).map_err(|why| cannot(&why))?;
+        let given = json::read(path, text).map_err(|problems| {
+            ConfigError::new(problems.iter().map(|why| format!("{}: {why}", path.display())))
+        })?;
         let command = find(program, &["ann"]).expect("there is such a command");
         let wrong = given.iter().filter_map(|given| {
             let (_, arg) = settings_of(command).find(|(key, _)| *key == given.key)?;

@@ -220,9 +220,9 @@ pub fn curve(supply: &Supply, up_to: u64) -> Vec<Point> {
     doublings.map(|difficulty| Point::new(supply, difficulty)).collect()
 }
 
-/// The work bits to ask for where a difficulty is meant.
-pub fn work_bits(difficulty: u64) -> WorkBits {
-    WorkBits::at_least(difficulty)
+/// The work bits to ask for where a difficulty is meant; `None` where no validator takes any so easy.
+pub fn work_bits(difficulty: u64) -> Option<WorkBits> {
+    (difficulty >= 2).then(|| WorkBits::at_least(difficulty))
 }
 
 /// Both curves as an SVG file: power against the number of periods at one difficulty, and against difficulty.
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn the_rule_in_force_is_the_one_by_which_targets_grow_easier() {
         for difficulty in (2..600).chain([1 << 20, 1_000_003]) {
-            let work_bits = work_bits(difficulty);
+            let work_bits = work_bits(difficulty).expect("it is 2 or more");
             let all: Vec<_> = periods(Rule::InForce, difficulty as f64, 1.0).collect();
             for (age, one) in all.iter().enumerate() {
                 let effective = work_bits.effective_difficulty(0, 3 + age as u32).expect("it is usable");

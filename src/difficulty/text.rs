@@ -14,11 +14,11 @@ const BEST: Style = AnsiColor::Green.on_default().bold();
 pub fn text(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&Point>) -> String {
     let mut out = String::new();
     let d = difficulty as f64;
+    let bits = work_bits(difficulty).map_or("no work bits".into(), |bits| bits.to_string());
     let _ = writeln!(
         out,
-        "Power at difficulty {difficulty} ({}), {} announcements a block period, by\nthe number of periods used \
+        "Power at difficulty {difficulty} ({bits}), {} announcements a block period, by\nthe number of periods used \
          (effective: of the oldest; of one: against one):",
-        work_bits(difficulty),
         whole(supply.per_period(d))
     );
     let _ = writeln!(out, "{}", by_periods(supply, difficulty));
@@ -39,13 +39,13 @@ pub fn json(supply: &Supply, difficulty: u64, curve: &[Point], advice: Option<&P
     let of_rule = |rule: Rule| periods(rule, d, supply.per_period(d)).collect::<Vec<_>>();
     json!({
         "difficulty": difficulty,
-        "work_bits": work_bits(difficulty).to_string(),
+        "work_bits": work_bits(difficulty).map(|bits| bits.to_string()),
         "per_period": supply.per_period(d),
         "periods": { "in_force": of_rule(Rule::InForce), "documentation": of_rule(Rule::Documentation) },
         "curve": curve,
         "recommended": advice.map(|advice| json!({
             "difficulty": advice.difficulty,
-            "work_bits": work_bits(advice.difficulty).to_string(),
+            "work_bits": work_bits(advice.difficulty).map(|bits| bits.to_string()),
             "point": advice,
         })),
     })
@@ -145,7 +145,7 @@ fn advice_text(supply: &Supply, advice: &Point) -> String {
     };
     format!(
         "Ask for difficulty {BEST}{difficulty}{BEST:#} ({}): {why}.\n{} ann/s, {} Mb/s, used for {} block period{}.\n",
-        work_bits(*difficulty),
+        work_bits(*difficulty).expect("a difficulty that is recommended is usable"),
         three_digits(*sent_per_s),
         three_digits(*upload_mbit_per_s),
         best.periods,

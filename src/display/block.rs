@@ -342,7 +342,7 @@ pub fn connections(snapshot: &Snapshot) -> String {
                 |time| format!("last answer took {}", milliseconds(time)),
             );
             out += &format!(
-                "  {}: {} waiting, {} on their way (posts: {}), {latency}, {}\n",
+                "  {}\n    {} waiting, {} on their way (posts: {}), {latency}\n    {}\n",
                 handler.url,
                 handler.queued,
                 handler.in_flight,
@@ -523,6 +523,7 @@ block 1234567  difficulty 128 (--max-upload, pool 16)  age 42 s";
         {
             assert!(all.contains(part), "{part}: {all}");
         }
+        assert!(all.lines().all(|line| line.width() <= 80), "{all}");
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl On {
         }
     }
 
+    /// Whether it is one of the handlers that a pool with so many of them does not have.
+    pub(super) fn is_nobody(self, handlers: usize) -> bool {
+        matches!(self, Self::Handler(index) if index >= handlers)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "all" => Self::Everybody,

@@ -20,6 +20,7 @@ use kernels::Announcement;
 use tokio::time::Sleep;
 
 use super::{
+    StartError,
     control::{self, Action, Command},
     faults::{Endpoint, FaultKind},
     listen::{self, Addresses},
@@ -285,8 +286,13 @@ async fn control(pool: &Arc<Pool>, request: Request<RequestBody>) -> io::Result<
     let outcome = match control::parse(&body) {
         Err(error) => Err(plain(&error.to_string())),
         Ok(Command::Fault(fault)) => {
-            pool.inject(fault);
-            Ok(())
+            let count = pool.handlers().len();
+            if fault.on.is_nobody(count) {
+                Err(StartError::FaultOnNobody { fault, count }.to_string())
+            } else {
+                pool.inject(fault);
+                Ok(())
+            }
         }
         Ok(Command::Action(action)) => act(pool, action).await,
     };

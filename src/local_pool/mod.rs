@@ -238,8 +238,18 @@ pub enum StartError {
         /// The bound.
         most: usize,
     },
+    /// A fault from the start is on a handler that is not there.
+    #[error(
+        "the fault {fault} befalls nobody: handlers are counted from 0, and the pool has {count} (--handlers)"
+    )]
+    FaultOnNobody {
+        /// The fault.
+        fault: Fault,
+        /// How many handlers there are.
+        count: usize,
+    },
     /// There is no handler with that index.
-    #[error("there is no handler {index}: the pool has {count} handlers, counted from 0")]
+    #[error("there is no handler {index}: the pool has {count}, counted from 0")]
     NoSuchHandler {
         /// Asked for.
         index: usize,
@@ -473,6 +483,9 @@ impl Settings {
         }
         if self.first_height > i32::MAX as u32 / 2 {
             return setting("the first height", self.first_height.to_string(), "at most 1073741823");
+        }
+        if let Some(fault) = self.faults.iter().find(|fault| fault.on.is_nobody(self.handlers)) {
+            return Err(StartError::FaultOnNobody { fault: fault.clone(), count: self.handlers });
         }
         for (what, value) in [
             ("the number of validators", self.validators),

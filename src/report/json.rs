@@ -50,7 +50,7 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
             Phase::Draining => "draining",
             Phase::Done => "done",
         },
-        "pauses": snapshot.pauses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "pauses": snapshot.pauses.iter().map(|why| why.name()).collect::<Vec<_>>(),
         "job": job,
         "max_upload_mbit_per_s": snapshot.max_upload_mbit_per_s,
         "rates": { "10s": short, "60s": middle, "15m": long, "highest_e_per_s": snapshot.rates.highest },
@@ -61,7 +61,10 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
 }
 
 fn backend(row: &BackendRow) -> Value {
-    let [short, middle, long] = &row.rates.windows;
+    // What it finds is uploaded for all pools together with what others find: it has no upload of its own.
+    let [short, middle, long] = row.rates.windows.map(|rate| {
+        json!({ "e_per_s": rate.e_per_s, "anns_per_s": rate.anns_per_s, "hashes_per_s": rate.hashes_per_s })
+    });
     json!({
         "name": row.name,
         "failed": row.failed,
