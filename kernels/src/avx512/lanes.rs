@@ -82,6 +82,26 @@ pub(super) unsafe fn store(to: *mut u8, lanes: Lanes) {
     unsafe { _mm512_storeu_si512(to.cast(), lanes) }
 }
 
+/// # Safety
+/// 16 bytes can be read at each.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn load_quarters(from: [*const u8; 4]) -> Lanes {
+    // SAFETY: the caller's promise; the loads need no alignment.
+    let [a, b, c, d] = from.map(|from| unsafe { _mm_loadu_si128(from.cast()) });
+    let a = _mm512_castsi128_si512(a);
+    let ab = _mm512_inserti32x4::<1>(a, b);
+    let abc = _mm512_inserti32x4::<2>(ab, c);
+    _mm512_inserti32x4::<3>(abc, d)
+}
+
+/// A word in the eight low lanes, and one in the eight high ones.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn halves32(low: u32, high: u32) -> Lanes {
+    _mm512_mask_set1_epi32(all32(low), 0xff00, high as i32)
+}
+
 /// Rows to columns: 16 × 16 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
