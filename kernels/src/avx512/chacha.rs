@@ -5,6 +5,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::_mm512_setr_epi32;
+use std::ptr;
 
 use super::lanes::*;
 use crate::vector::prefetch;
@@ -19,9 +20,6 @@ const GROUP: usize = 16;
 /// Consecutive blocks of a task of eight.
 const EIGHT: usize = 8;
 
-/// Where a block is and where it goes.
-type Place = (*const u8, *mut u8);
-
 /// XORs eight blocks for each task.
 ///
 /// # Safety
@@ -30,44 +28,31 @@ type Place = (*const u8, *mut u8);
 pub(super) unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
     let mut start = Start::new();
     let ask_for = |task: &Task| (0..EIGHT).for_each(|i| prefetch(task.source(runs).wrapping_add(BLOCK * i)));
-    let place = |task: &Task| (task.source(runs), task.destination(runs));
     tasks.iter().take(4).for_each(ask_for);
     let (fours, rest) = tasks.as_chunks::<4>();
-    for (i, four) in fours.iter().enumerate() {
+    for (i, [a, b, c, d]) in fours.iter().enumerate() {
         tasks.iter().skip(4 * (i + 1)).take(4).for_each(ask_for);
-        let headers = four.each_ref().map(|task| task.header(runs));
-        let counters = four.each_ref().map(|task| task.counter(runs));
-        let places = four.each_ref().map(place);
+        let (a, b) = (Place::of(runs, a), Place::of(runs, b));
+        let (c, d) = (Place::of(runs, c), Place::of(runs, d));
         // SAFETY: the caller's promise.
         unsafe {
-            start.set_halves(0, [headers[0], headers[1]], [counters[0], counters[1]]);
-            start.set_halves(1, [headers[2], headers[3]], [counters[2], counters[3]]);
-            xor_two_groups(&mut start, |lane| of_eight(places[lane / EIGHT], lane % EIGHT));
+            start.set_halves(0, a, b);
+            start.set_halves(1, c, d);
+            xor_words_of_eights(keystreams(&mut start), a, b);
+            xor_words_of_eights(start.second, c, d);
         }
     }
-    let Some(last) = rest.last() else { return };
-    // Halves that nothing is left for have blocks of their own.
-    let mut idle = [0; BLOCK * EIGHT];
-    let nowhere: *mut u8 = (&raw mut idle).cast();
-    let headers: [_; 4] = std::array::from_fn(|i| rest.get(i).unwrap_or(last).header(runs));
-    let counters: [_; 4] = std::array::from_fn(|i| rest.get(i).unwrap_or(last).counter(runs));
-    let places: [Place; 4] =
-        std::array::from_fn(|i| rest.get(i).map_or((nowhere.cast_const(), nowhere), place));
-    // SAFETY: the caller's promise, and see above.
-    unsafe {
-        start.set_halves(0, [headers[0], headers[1]], [counters[0], counters[1]]);
-        if rest.len() <= 2 {
-            xor_group(&mut start, |lane| of_eight(places[lane / EIGHT], lane % EIGHT));
-        } else {
-            start.set_halves(1, [headers[2], headers[3]], [counters[2], counters[3]]);
-            xor_two_groups(&mut start, |lane| of_eight(places[lane / EIGHT], lane % EIGHT));
+    for pair in rest.chunks(2) {
+        // A half that nothing is left for has blocks of its own.
+        let mut idle = [0_u8; BLOCK * EIGHT];
+        let a = Place::of(runs, &pair[0]);
+        let b = pair.get(1).map_or(a.idle(idle.as_mut_ptr()), |task| Place::of(runs, task));
+        // SAFETY: the caller's promise, and see above.
+        unsafe {
+            start.set_halves(0, a, b);
+            xor_words_of_eights(keystream(&mut start), a, b);
         }
     }
-}
-
-/// A block's place, from that of the first of its eight.
-fn of_eight((source, destination): Place, block: usize) -> Place {
-    (source.wrapping_add(BLOCK * block), destination.wrapping_add(BLOCK * block))
 }
 
 /// XORs one block for each task.
@@ -76,59 +61,88 @@ fn of_eight((source, destination): Place, block: usize) -> Place {
 /// As [`xor_runs`](crate::vector::runs::xor_runs); the runs have these blocks.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn xor_singles(runs: &[Run], tasks: &[Task]) {
-    let Some(&last) = tasks.last() else { return };
+    let Some(last) = tasks.last() else { return };
     let mut start = Start::new();
-    let mut idle = [0; BLOCK];
-    let nowhere: *mut u8 = (&raw mut idle).cast();
-    tasks.iter().take(2 * GROUP).for_each(|task| prefetch(task.source(runs)));
-    for (i, blocks) in tasks.chunks(2 * GROUP).enumerate() {
-        tasks.iter().skip(2 * GROUP * (i + 1)).take(2 * GROUP).for_each(|task| prefetch(task.source(runs)));
-        let mut headers = [[last.header(runs); GROUP]; 2];
-        let mut counters = [[0; GROUP]; 2];
-        // Lanes that nothing is left for have a block of their own.
-        let mut places: [Place; 2 * GROUP] = [(nowhere.cast_const(), nowhere); 2 * GROUP];
-        for (lane, task) in blocks.iter().enumerate() {
-            headers.as_flattened_mut()[lane] = task.header(runs);
-            counters.as_flattened_mut()[lane] = task.counter(runs);
-            places[lane] = (task.source(runs), task.destination(runs));
-        }
-        // SAFETY: the caller's promise, and see above.
+    let mut idle = [0_u8; BLOCK];
+    let idle = Place::of(runs, last).idle(idle.as_mut_ptr());
+    // The next ones are listed before these are done: sources are asked for early, and nothing is read as a vector soon
+    // after it was written in pieces.
+    let (mut now, mut next) = (&mut Singles::new(), &mut Singles::new());
+    next.set(runs, &tasks[..tasks.len().min(2 * GROUP)], idle);
+    for (i, group) in tasks.chunks(2 * GROUP).enumerate() {
+        (now, next) = (next, now);
+        next.set(runs, tasks.chunks(2 * GROUP).nth(i + 1).unwrap_or_default(), idle);
+        // SAFETY: the caller's promise, and idle lanes have a block of their own.
         unsafe {
-            start.set_lanes(0, &headers[0], &counters[0]);
-            if blocks.len() <= GROUP {
-                xor_group(&mut start, |lane| places[lane]);
+            start.set_lanes(0, &now.headers[0], &now.counters[0]);
+            if group.len() <= GROUP {
+                xor_words(keystream(&mut start), &now.sources[0], &now.destinations[0]);
             } else {
-                start.set_lanes(1, &headers[1], &counters[1]);
-                xor_two_groups(&mut start, |lane| places[lane]);
+                start.set_lanes(1, &now.headers[1], &now.counters[1]);
+                xor_words(keystreams(&mut start), &now.sources[0], &now.destinations[0]);
+                xor_words(start.second, &now.sources[1], &now.destinations[1]);
             }
         }
     }
 }
 
-/// XORs the blocks of both groups that start from `start` to the source of each lane, into the destination of each lane.
-///
-/// # Safety
-/// As [`xor_runs`](crate::vector::runs::xor_runs).
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn xor_two_groups(start: &mut Start, places: impl Fn(usize) -> Place) {
-    let first = keystreams(start);
-    // SAFETY: the caller's promise.
-    unsafe {
-        xor_words(first, &places);
-        xor_words(start.second, |lane| places(GROUP + lane));
+/// A block, or the first of a task's eight.
+#[derive(Clone, Copy)]
+struct Place {
+    header: *const u8,
+    counter: u32,
+    source: *const u8,
+    destination: *mut u8,
+}
+
+impl Place {
+    #[inline]
+    fn of(runs: &[Run], task: &Task) -> Self {
+        Self {
+            header: task.header(runs),
+            counter: task.counter(runs),
+            source: task.source(runs),
+            destination: task.destination(runs),
+        }
+    }
+
+    /// For lanes that nothing is left for: the same state, but elsewhere.
+    #[inline]
+    fn idle(self, nowhere: *mut u8) -> Self {
+        Self { source: nowhere, destination: nowhere, ..self }
     }
 }
 
-/// XORs the blocks of the first group alone.
-///
-/// # Safety
-/// As [`xor_runs`](crate::vector::runs::xor_runs).
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn xor_group(start: &mut Start, places: impl Fn(usize) -> Place) {
-    // SAFETY: the caller's promise.
-    unsafe { xor_words(keystream(start), places) };
+/// A block for each lane of both groups.
+struct Singles {
+    headers: [[*const u8; GROUP]; 2],
+    counters: [[u32; GROUP]; 2],
+    sources: [[*const u8; GROUP]; 2],
+    destinations: [[*mut u8; GROUP]; 2],
+}
+
+impl Singles {
+    fn new() -> Self {
+        Self {
+            headers: [[ptr::null(); GROUP]; 2],
+            counters: [[0; GROUP]; 2],
+            sources: [[ptr::null(); GROUP]; 2],
+            destinations: [[ptr::null_mut(); GROUP]; 2],
+        }
+    }
+
+    /// The blocks of up to 32 tasks, whose sources are asked for, and `idle` for the other lanes.
+    #[inline]
+    fn set(&mut self, runs: &[Run], tasks: &[Task], idle: Place) {
+        for lane in 0..2 * GROUP {
+            let place = tasks.get(lane).map_or(idle, |task| Place::of(runs, task));
+            prefetch(place.source);
+            self.headers.as_flattened_mut()[lane] = place.header;
+            self.counters.as_flattened_mut()[lane] = place.counter;
+            self.sources.as_flattened_mut()[lane] = place.source;
+            self.destinations.as_flattened_mut()[lane] = place.destination;
+        }
+    }
 }
 
 /// XORs a group's keystream, word by word, to the source of each lane, into the destination of each lane.
@@ -137,11 +151,24 @@ unsafe fn xor_group(start: &mut Start, places: impl Fn(usize) -> Place) {
 /// As [`xor_runs`](crate::vector::runs::xor_runs).
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn xor_words(words: [Lanes; 16], places: impl Fn(usize) -> Place) {
+unsafe fn xor_words(words: [Lanes; 16], sources: &[*const u8; GROUP], destinations: &[*mut u8; GROUP]) {
     for (lane, block) in transpose32(words).into_iter().enumerate() {
-        let (source, destination) = places(lane);
         // SAFETY: the caller's promise: sources and destinations are 64 bytes.
-        unsafe { store(destination, xor(block, load(source))) };
+        unsafe { store(destinations[lane], xor(block, load(sources[lane]))) };
+    }
+}
+
+/// The same with eight consecutive blocks in each half of the lanes.
+///
+/// # Safety
+/// As [`xor_runs`](crate::vector::runs::xor_runs).
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn xor_words_of_eights(words: [Lanes; 16], low: Place, high: Place) {
+    for (lane, block) in transpose32(words).into_iter().enumerate() {
+        let (first, at) = (if lane < EIGHT { low } else { high }, BLOCK * (lane % EIGHT));
+        // SAFETY: the caller's promise: sources and destinations are 64 bytes a block.
+        unsafe { store(first.destination.add(at), xor(block, load(first.source.add(at)))) };
     }
 }
 
@@ -160,6 +187,28 @@ pub(super) unsafe fn one_time_keys(headers: &[[*const u8; GROUP]; 2]) -> [[Lanes
     }
     let first = keystreams(&mut start);
     [std::array::from_fn(|i| first[i]), std::array::from_fn(|i| start.second[i])]
+}
+
+/// The lines of one instruction, or of a few, for each of some registers.
+macro_rules! each {
+    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
+}
+
+/// A word of the headers in the lanes of their halves.
+macro_rules! set_halves {
+    ([$word:tt $at:tt]) => {
+        concat!(
+            "vpbroadcastd {word}, [{low} + ",
+            $at,
+            "]\n",
+            "vpbroadcastd {word}{{{high_lanes}}}, [{high} + ",
+            $at,
+            "]\n",
+            "vmovdqa64 [{words} + 64 * ",
+            $word,
+            "], {word}\n",
+        )
+    };
 }
 
 /// What two groups start from, in the layout that the assembly knows.
@@ -189,21 +238,26 @@ impl Start {
     #[inline]
     unsafe fn set_lanes(&mut self, group: usize, headers: &[*const u8; GROUP], counters: &[u32; GROUP]) {
         let words = &mut self.words[group];
-        // SAFETY: the caller's promise.
-        unsafe {
-            words[12] = load(counters.as_ptr().cast());
-            let words_at = |at: usize| {
-                transpose_quarters32(std::array::from_fn(|i| {
+        // SAFETY: there are sixteen.
+        words[12] = unsafe { load(counters.as_ptr().cast()) };
+        let mut pieces = [[zero(); 4]; 3];
+        for lane in 0..4 {
+            for (i, piece) in pieces.iter_mut().enumerate() {
+                // SAFETY: the caller's promise.
+                piece[lane] = unsafe {
                     load_quarters(
-                        [headers[i], headers[i + 4], headers[i + 8], headers[i + 12]]
-                            .map(|header| header.add(at)),
+                        headers[lane].add(16 * i),
+                        headers[lane + 4].add(16 * i),
+                        headers[lane + 8].add(16 * i),
+                        headers[lane + 12].add(16 * i),
                     )
-                }))
-            };
-            words[4..8].copy_from_slice(&words_at(16));
-            words[8..12].copy_from_slice(&words_at(32));
-            words[13..].copy_from_slice(&words_at(0)[..3]);
+                };
+            }
         }
+        let [nonce, key, key_end] = pieces;
+        words[4..8].copy_from_slice(&transpose_quarters32(key));
+        words[8..12].copy_from_slice(&transpose_quarters32(key_end));
+        words[13..].copy_from_slice(&transpose_quarters32(nonce)[..3]);
     }
 
     /// Key and nonce of a header in each half's lanes, and consecutive counters.
@@ -212,27 +266,23 @@ impl Start {
     /// Headers can be read for 48 bytes.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    unsafe fn set_halves(&mut self, group: usize, headers: [*const u8; 2], counters: [u32; 2]) {
+    unsafe fn set_halves(&mut self, group: usize, low: Place, high: Place) {
         let words = &mut self.words[group];
-        // SAFETY: the caller's promise.
-        let word = |at: usize| unsafe {
-            let [low, high] = headers.map(|header| header.add(at).cast::<u32>().read_unaligned());
-            halves32(low, high)
-        };
-        for i in 0..8 {
-            words[4 + i] = word(16 + 4 * i);
-        }
         let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
-        words[12] = add32(halves32(counters[0], counters[1]), lane);
-        for i in 0..3 {
-            words[13 + i] = word(4 * i);
+        words[12] = add32(halves32(low.counter, high.counter), lane);
+        // SAFETY: the caller's promise; writes words 4 to 11 and 13 to 15, aligned to 64 bytes as their type says.
+        unsafe {
+            asm!(
+                each!(set_halves [4 16] [5 20] [6 24] [7 28] [8 32] [9 36] [10 40] [11 44] [13 0] [14 4] [15 8]),
+                words = in(reg) words,
+                low = in(reg) low.header,
+                high = in(reg) high.header,
+                high_lanes = in(kreg) 0xff00_u16,
+                word = out(zmm_reg) _,
+                options(nostack, preserves_flags),
+            );
         }
     }
-}
-
-/// The lines of one instruction for each of some registers.
-macro_rules! each {
-    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
 }
 
 /// `a += b; d = (d ^ a) <<< bits`, or `c += d; b = (b ^ c) <<< bits`, of some side by side.

@@ -86,13 +86,14 @@ pub(super) unsafe fn store(to: *mut u8, lanes: Lanes) {
 /// 16 bytes can be read at each.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn load_quarters(from: [*const u8; 4]) -> Lanes {
+pub(super) unsafe fn load_quarters(a: *const u8, b: *const u8, c: *const u8, d: *const u8) -> Lanes {
     // SAFETY: the caller's promise; the loads need no alignment.
-    let [a, b, c, d] = from.map(|from| unsafe { _mm_loadu_si128(from.cast()) });
-    let a = _mm512_castsi128_si512(a);
-    let ab = _mm512_inserti32x4::<1>(a, b);
-    let abc = _mm512_inserti32x4::<2>(ab, c);
-    _mm512_inserti32x4::<3>(abc, d)
+    unsafe {
+        let a = _mm512_castsi128_si512(_mm_loadu_si128(a.cast()));
+        let ab = _mm512_inserti32x4::<1>(a, _mm_loadu_si128(b.cast()));
+        let abc = _mm512_inserti32x4::<2>(ab, _mm_loadu_si128(c.cast()));
+        _mm512_inserti32x4::<3>(abc, _mm_loadu_si128(d.cast()))
+    }
 }
 
 /// A word in the eight low lanes, and one in the eight high ones.
