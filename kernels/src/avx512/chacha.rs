@@ -4,7 +4,6 @@
 //! one. Compilers do not keep them there, hence the assembly.
 
 use std::arch::asm;
-use std::arch::x86_64::_mm512_setr_epi32;
 use std::ptr;
 
 use super::lanes::*;
@@ -26,20 +25,37 @@ const EIGHT: usize = 8;
 /// As [`xor_runs`](crate::vector::runs::xor_runs); the runs have these blocks.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
+    let Some(last) = tasks.last() else { return };
     let mut start = Start::new();
-    let ask_for = |task: &Task| (0..EIGHT).for_each(|i| prefetch(task.source(runs).wrapping_add(BLOCK * i)));
-    tasks.iter().take(4).for_each(ask_for);
+    for task in tasks.iter().take(4) {
+        (0..EIGHT).for_each(|block| prefetch(task.source(runs).wrapping_add(BLOCK * block)));
+    }
     let (fours, rest) = tasks.as_chunks::<4>();
-    for (i, [a, b, c, d]) in fours.iter().enumerate() {
-        tasks.iter().skip(4 * (i + 1)).take(4).for_each(ask_for);
-        let (a, b) = (Place::of(runs, a), Place::of(runs, b));
-        let (c, d) = (Place::of(runs, c), Place::of(runs, d));
+    let mut ahead = [[last.source(runs); GROUP]; 2];
+    if let Some([a, b, c, d]) = fours.first() {
         // SAFETY: the caller's promise.
         unsafe {
-            start.set_halves(0, a, b);
-            start.set_halves(1, c, d);
-            xor_words_of_eights(keystreams(&mut start), a, b);
-            xor_words_of_eights(start.second, c, d);
+            start.set_halves(0, Place::of(runs, a), Place::of(runs, b));
+            start.set_halves(1, Place::of(runs, c), Place::of(runs, d));
+        }
+        list_sources(&mut ahead, runs, tasks.iter().skip(4));
+    }
+    for (i, four) in fours.iter().enumerate() {
+        let words = keystreams(&mut start, &ahead);
+        // Prepared before this is transposed, so that the next rounds, which want other execution units, follow at once.
+        if let Some([a, b, c, d]) = fours.get(i + 1) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                start.set_halves(0, Place::of(runs, a), Place::of(runs, b));
+                start.set_halves(1, Place::of(runs, c), Place::of(runs, d));
+            }
+            list_sources(&mut ahead, runs, tasks.iter().skip(4 * (i + 2)));
+        }
+        let [a, b, c, d] = four;
+        // SAFETY: the caller's promise.
+        unsafe {
+            xor_words_of_eights(words, Place::of(runs, a), Place::of(runs, b));
+            xor_words_of_eights(start.second, Place::of(runs, c), Place::of(runs, d));
         }
     }
     for pair in rest.chunks(2) {
@@ -55,6 +71,19 @@ pub(super) unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
     }
 }
 
+/// The sources of the next four tasks, or of as many as there are.
+#[inline]
+fn list_sources<'a>(
+    sources: &mut [[*const u8; GROUP]; 2],
+    runs: &[Run],
+    tasks: impl Iterator<Item = &'a Task>,
+) {
+    for (eight, task) in sources.as_flattened_mut().chunks_mut(EIGHT).zip(tasks) {
+        let first = task.source(runs);
+        eight.iter_mut().enumerate().for_each(|(i, block)| *block = first.wrapping_add(BLOCK * i));
+    }
+}
+
 /// XORs one block for each task.
 ///
 /// # Safety
@@ -65,24 +94,29 @@ pub(super) unsafe fn xor_singles(runs: &[Run], tasks: &[Task]) {
     let mut start = Start::new();
     let mut idle = [0_u8; BLOCK];
     let idle = Place::of(runs, last).idle(idle.as_mut_ptr());
-    // The next ones are listed before these are done: sources are asked for early, and nothing is read as a vector soon
-    // after it was written in pieces.
-    let (mut now, mut next) = (&mut Singles::new(), &mut Singles::new());
-    next.set(runs, &tasks[..tasks.len().min(2 * GROUP)], idle);
-    for (i, group) in tasks.chunks(2 * GROUP).enumerate() {
-        (now, next) = (next, now);
-        next.set(runs, tasks.chunks(2 * GROUP).nth(i + 1).unwrap_or_default(), idle);
-        // SAFETY: the caller's promise, and idle lanes have a block of their own.
-        unsafe {
-            start.set_lanes(0, &now.headers[0], &now.counters[0]);
-            if group.len() <= GROUP {
-                xor_words(keystream(&mut start), &now.sources[0], &now.destinations[0]);
-            } else {
-                start.set_lanes(1, &now.headers[1], &now.counters[1]);
-                xor_words(keystreams(&mut start), &now.sources[0], &now.destinations[0]);
-                xor_words(start.second, &now.sources[1], &now.destinations[1]);
-            }
+    let group = |i: usize| tasks.chunks(2 * GROUP).nth(i).unwrap_or_default();
+    tasks.iter().take(2 * GROUP).for_each(|task| prefetch(task.source(runs)));
+    // Listed two turns ahead: nothing should be read as a vector soon after it was written in pieces.
+    let (mut now, mut next, mut then) = (&mut Singles::new(), &mut Singles::new(), &mut Singles::new());
+    now.set(runs, group(0), idle);
+    next.set(runs, group(1), idle);
+    // SAFETY: the caller's promise.
+    unsafe { start.set_singles(now) };
+    for i in 0..tasks.len().div_ceil(2 * GROUP) {
+        if group(i).len() <= GROUP {
+            // SAFETY: the caller's promise, and idle lanes have a block of their own.
+            unsafe { xor_words(keystream(&mut start), &now.sources[0], &now.destinations[0]) };
+            return;
         }
+        let words = keystreams(&mut start, &next.sources);
+        then.set(runs, group(i + 2), idle);
+        // SAFETY: as above.
+        unsafe {
+            start.set_singles(next);
+            xor_words(words, &now.sources[0], &now.destinations[0]);
+            xor_words(start.second, &now.sources[1], &now.destinations[1]);
+        }
+        (now, next, then) = (next, then, now);
     }
 }
 
@@ -131,12 +165,11 @@ impl Singles {
         }
     }
 
-    /// The blocks of up to 32 tasks, whose sources are asked for, and `idle` for the other lanes.
+    /// The blocks of up to 32 tasks, and `idle` for the other lanes.
     #[inline]
     fn set(&mut self, runs: &[Run], tasks: &[Task], idle: Place) {
         for lane in 0..2 * GROUP {
             let place = tasks.get(lane).map_or(idle, |task| Place::of(runs, task));
-            prefetch(place.source);
             self.headers.as_flattened_mut()[lane] = place.header;
             self.counters.as_flattened_mut()[lane] = place.counter;
             self.sources.as_flattened_mut()[lane] = place.source;
@@ -185,7 +218,7 @@ pub(super) unsafe fn one_time_keys(headers: &[[*const u8; GROUP]; 2]) -> [[Lanes
         start.set_lanes(0, &headers[0], &[0; GROUP]);
         start.set_lanes(1, &headers[1], &[0; GROUP]);
     }
-    let first = keystreams(&mut start);
+    let first = keystreams(&mut start, headers);
     [std::array::from_fn(|i| first[i]), std::array::from_fn(|i| start.second[i])]
 }
 
@@ -195,7 +228,7 @@ macro_rules! each {
 }
 
 /// A word of the headers in the lanes of their halves.
-macro_rules! set_halves {
+macro_rules! set_word {
     ([$word:tt $at:tt]) => {
         concat!(
             "vpbroadcastd {word}, [{low} + ",
@@ -210,6 +243,12 @@ macro_rules! set_halves {
         )
     };
 }
+
+/// The block of its eight that each lane is.
+#[repr(C, align(64))]
+struct Eights([u32; GROUP]);
+
+static EIGHTS: Eights = Eights([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7]);
 
 /// What two groups start from, in the layout that the assembly knows.
 #[repr(C, align(64))]
@@ -228,6 +267,20 @@ impl Start {
             *word = all32(constant);
         }
         Self { words: [words; 2], second: [zero(); 16] }
+    }
+
+    /// What the blocks of both groups start from.
+    ///
+    /// # Safety
+    /// Headers can be read for 48 bytes.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn set_singles(&mut self, singles: &Singles) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.set_lanes(0, &singles.headers[0], &singles.counters[0]);
+            self.set_lanes(1, &singles.headers[1], &singles.counters[1]);
+        }
     }
 
     /// Key and nonce of each lane's header, and its counter.
@@ -268,15 +321,20 @@ impl Start {
     #[inline]
     unsafe fn set_halves(&mut self, group: usize, low: Place, high: Place) {
         let words = &mut self.words[group];
-        let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
-        words[12] = add32(halves32(low.counter, high.counter), lane);
-        // SAFETY: the caller's promise; writes words 4 to 11 and 13 to 15, aligned to 64 bytes as their type says.
+        // SAFETY: the caller's promise; writes words 4 to 15, aligned to 64 bytes as their type says.
         unsafe {
             asm!(
-                each!(set_halves [4 16] [5 20] [6 24] [7 28] [8 32] [9 36] [10 40] [11 44] [13 0] [14 4] [15 8]),
+                each!(set_word [4 16] [5 20] [6 24] [7 28] [8 32] [9 36] [10 40] [11 44] [13 0] [14 4] [15 8]),
+                "vpbroadcastd {word}, [{low_counter}]",
+                "vpbroadcastd {word}{{{high_lanes}}}, [{high_counter}]",
+                "vpaddd {word}, {word}, [{eights}]",
+                "vmovdqa64 [{words} + 64 * 12], {word}",
                 words = in(reg) words,
                 low = in(reg) low.header,
                 high = in(reg) high.header,
+                low_counter = in(reg) &low.counter,
+                high_counter = in(reg) &high.counter,
+                eights = in(reg) &EIGHTS,
                 high_lanes = in(kreg) 0xff00_u16,
                 word = out(zmm_reg) _,
                 options(nostack, preserves_flags),
@@ -336,25 +394,40 @@ macro_rules! store_word {
     };
 }
 
+/// One line of the four that are at `line`.
+macro_rules! ask_for {
+    ($i:tt) => {
+        concat!("mov {address}, [{ahead} + {line} + ", $i, "]\nprefetcht0 [{address}]\n")
+    };
+}
+
 /// The blocks of both groups that start from `start`: twenty rounds, and what they started from added. Returns the first
 /// group's words; the second's are in `start.second`, since transposition needs registers besides.
+///
+/// The lines of `ahead` are asked for meanwhile, a few at a time: as many at once as there are would have all wait.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn keystreams(start: &mut Start) -> [Lanes; 16] {
+fn keystreams(start: &mut Start, ahead: &[[*const u8; GROUP]; 2]) -> [Lanes; 16] {
     let (a, b, c, d, e, f, g, h): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
     let (i, j, k, l, m, n, o, p): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
-    // SAFETY: reads `start`, and writes it where the second group goes, all aligned to 64 bytes as its type says; every
-    // vector register is declared as written.
+    // SAFETY: reads `ahead` and `start`, and writes the latter where the second group goes, all aligned to 64 bytes as its
+    // type says; every vector register is declared as written; a prefetch never faults.
     unsafe {
         asm!(
             for_first!(load_word),
             for_second!(load_word),
             "mov {rounds:e}, 10",
             "2:",
+            // Each of the eight fours once at least.
+            "mov {line:e}, {rounds:e}",
+            "and {line:e}, 7",
+            "shl {line:e}, 5",
+            each!(ask_for 0 8),
             quarter_rounds!(
                 [0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15]
                 [16 20 24 28] [17 21 25 29] [18 22 26 30] [19 23 27 31]
             ),
+            each!(ask_for 16 24),
             quarter_rounds!(
                 [0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14]
                 [16 21 26 31] [17 22 27 28] [18 23 24 29] [19 20 25 30]
@@ -365,7 +438,10 @@ fn keystreams(start: &mut Start) -> [Lanes; 16] {
             for_second!(store_word),
             for_first!(add_word),
             start = in(reg) start,
+            ahead = in(reg) ahead,
             rounds = out(reg) _,
+            line = out(reg) _,
+            address = out(reg) _,
             out("zmm0") a, out("zmm1") b, out("zmm2") c, out("zmm3") d,
             out("zmm4") e, out("zmm5") f, out("zmm6") g, out("zmm7") h,
             out("zmm8") i, out("zmm9") j, out("zmm10") k, out("zmm11") l,

@@ -96,13 +96,6 @@ pub(super) unsafe fn load_quarters(a: *const u8, b: *const u8, c: *const u8, d: 
     }
 }
 
-/// A word in the eight low lanes, and one in the eight high ones.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(super) fn halves32(low: u32, high: u32) -> Lanes {
-    _mm512_mask_set1_epi32(all32(low), 0xff00, high as i32)
-}
-
 /// Rows to columns: 16 × 16 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
