@@ -168,13 +168,20 @@ impl Singles {
     /// The blocks of up to 32 tasks, and `idle` for the other lanes.
     #[inline]
     fn set(&mut self, runs: &[Run], tasks: &[Task], idle: Place) {
-        for lane in 0..2 * GROUP {
-            let place = tasks.get(lane).map_or(idle, |task| Place::of(runs, task));
-            self.headers.as_flattened_mut()[lane] = place.header;
-            self.counters.as_flattened_mut()[lane] = place.counter;
-            self.sources.as_flattened_mut()[lane] = place.source;
-            self.destinations.as_flattened_mut()[lane] = place.destination;
+        for (lane, task) in tasks.iter().take(2 * GROUP).enumerate() {
+            self.put(lane, Place::of(runs, task));
         }
+        for lane in tasks.len()..2 * GROUP {
+            self.put(lane, idle);
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, lane: usize, place: Place) {
+        self.headers.as_flattened_mut()[lane] = place.header;
+        self.counters.as_flattened_mut()[lane] = place.counter;
+        self.sources.as_flattened_mut()[lane] = place.source;
+        self.destinations.as_flattened_mut()[lane] = place.destination;
     }
 }
 
@@ -218,6 +225,7 @@ pub(super) unsafe fn one_time_keys(headers: &[[*const u8; GROUP]; 2]) -> [[Lanes
         start.set_lanes(0, &headers[0], &[0; GROUP]);
         start.set_lanes(1, &headers[1], &[0; GROUP]);
     }
+    // Nothing else to ask for.
     let first = keystreams(&mut start, headers);
     [std::array::from_fn(|i| first[i]), std::array::from_fn(|i| start.second[i])]
 }
@@ -293,21 +301,16 @@ impl Start {
         let words = &mut self.words[group];
         // SAFETY: there are sixteen.
         words[12] = unsafe { load(counters.as_ptr().cast()) };
-        let mut pieces = [[zero(); 4]; 3];
-        for lane in 0..4 {
-            for (i, piece) in pieces.iter_mut().enumerate() {
-                // SAFETY: the caller's promise.
-                piece[lane] = unsafe {
-                    load_quarters(
-                        headers[lane].add(16 * i),
-                        headers[lane + 4].add(16 * i),
-                        headers[lane + 8].add(16 * i),
-                        headers[lane + 12].add(16 * i),
-                    )
-                };
+        let (mut nonce, mut key, mut key_end) = ([zero(); 4], [zero(); 4], [zero(); 4]);
+        for i in 0..4 {
+            let [a, b, c, d] = [headers[i], headers[i + 4], headers[i + 8], headers[i + 12]];
+            // SAFETY: the caller's promise.
+            unsafe {
+                nonce[i] = load_quarters::<0>(a, b, c, d);
+                key[i] = load_quarters::<16>(a, b, c, d);
+                key_end[i] = load_quarters::<32>(a, b, c, d);
             }
         }
-        let [nonce, key, key_end] = pieces;
         words[4..8].copy_from_slice(&transpose_quarters32(key));
         words[8..12].copy_from_slice(&transpose_quarters32(key_end));
         words[13..].copy_from_slice(&transpose_quarters32(nonce)[..3]);
