@@ -2,6 +2,7 @@
 //!
 //! [`Lanes`] are 16 lanes of 32 bits or 8 of 64, as the suffix says.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// 512 bits.
@@ -80,6 +81,39 @@ pub(super) unsafe fn load(from: *const u8) -> Lanes {
 pub(super) unsafe fn store(to: *mut u8, lanes: Lanes) {
     // SAFETY: the caller's promise; the store needs no alignment.
     unsafe { _mm512_storeu_si512(to.cast(), lanes) }
+}
+
+/// The 16 bytes `AT` bytes on from each. In assembly, as compilers put halves together from registers, which takes
+/// shuffles.
+///
+/// # Safety
+/// They can be read.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn load_quarters<const AT: usize>(
+    a: *const u8,
+    b: *const u8,
+    c: *const u8,
+    d: *const u8,
+) -> Lanes {
+    let lanes;
+    // SAFETY: the caller's promise; the loads need no alignment.
+    unsafe {
+        asm!(
+            "vbroadcasti32x4 {lanes}, [{a} + {at}]",
+            "vinserti32x4 {lanes}, {lanes}, [{b} + {at}], 1",
+            "vinserti32x4 {lanes}, {lanes}, [{c} + {at}], 2",
+            "vinserti32x4 {lanes}, {lanes}, [{d} + {at}], 3",
+            at = const AT,
+            lanes = out(zmm_reg) lanes,
+            a = in(reg) a,
+            b = in(reg) b,
+            c = in(reg) c,
+            d = in(reg) d,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    lanes
 }
 
 /// Rows to columns: 16 × 16 words of 32 bits.

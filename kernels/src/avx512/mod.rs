@@ -8,6 +8,7 @@
     reason = "vector instructions on raw memory, behind a type that has checked the processor"
 )]
 
+mod chacha;
 mod lanes;
 
 use std::arch::is_x86_feature_detected as has;
@@ -44,13 +45,13 @@ impl Vectors for Avx512 {
     #[inline(always)]
     unsafe fn xor_eights(self, runs: &[Run], tasks: &[Task]) {
         // SAFETY: `self` exists, so there is AVX-512; and the caller's promise.
-        unsafe { self.0.xor_eights(runs, tasks) }
+        unsafe { chacha::xor_eights(runs, tasks) }
     }
 
     #[inline(always)]
     unsafe fn xor_singles(self, runs: &[Run], tasks: &[Task]) {
         // SAFETY: as above.
-        unsafe { self.0.xor_singles(runs, tasks) }
+        unsafe { chacha::xor_singles(runs, tasks) }
     }
 
     #[inline(always)]
