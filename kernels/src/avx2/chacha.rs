@@ -47,7 +47,7 @@ pub(super) unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
 pub(super) unsafe fn xor_singles(runs: &[Run], tasks: &[Task]) {
     let Some(&last) = tasks.last() else { return };
     let mut start = Start::new();
-    let mut idle = [0; BLOCK];
+    let mut idle = [0_u8; BLOCK];
     let nowhere: *mut u8 = (&raw mut idle).cast();
     tasks.iter().take(16).for_each(|task| prefetch(task.source(runs)));
     for (i, group) in tasks.chunks(8).enumerate() {
