@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `plan.rs` | what a header asks for in CRYPT |
 //! | `runs.rs` | which blocks of keystreams go together |
+//! | `blake2b.rs` | BLAKE2b's constants |
 //! | `message.rs` | what Poly1305 authenticates |
 //! | `interpreter.rs` | a program over sixty-four items at once |
 //! | `items.rs` | items: run, FUZZ, CRYPT |
@@ -18,6 +19,7 @@
     reason = "vector instructions on raw memory, behind types that have checked the processor"
 )]
 
+pub(crate) mod blake2b;
 pub(crate) mod interpreter;
 mod items;
 pub(crate) mod message;
