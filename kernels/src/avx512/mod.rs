@@ -10,6 +10,7 @@
 
 mod blake2b;
 mod lanes;
+mod ops;
 
 use std::arch::is_x86_feature_detected as has;
 
@@ -74,6 +75,6 @@ impl Vectors for Avx512 {
     #[inline(always)]
     unsafe fn execute(self, compute: &Compute, operands: Operands) {
         // SAFETY: as above.
-        unsafe { self.0.execute(compute, operands) }
+        unsafe { ops::execute(compute, operands) }
     }
 }
