@@ -1,7 +1,8 @@
 //! BLAKE2b of sixteen messages of one length at once, in two sets of eight: a lane of 64 bits is a message.
 //!
 //! The working vectors of both sets fill all 32 registers: AVX-512 rotates in place, and message words are added from
-//! memory. Compilers spill some all the same, hence the assembly. One set alone would keep two units busy, but not four.
+//! memory. That leaves none to a compiler that loads a word before it is added, hence the assembly. One set alone would
+//! keep two units of a processor busy, but not four.
 
 use std::arch::asm;
 

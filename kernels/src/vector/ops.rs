@@ -22,12 +22,11 @@ macro_rules! functions {
 /// low words first, and gives one, or as many as the opcode has results.
 macro_rules! execute {
     ($features:literal) => {
-/// Executes `compute`.
+        /// Executes `compute`.
         ///
         /// # Safety
         /// As [`Vectors::execute`](crate::vector::Vectors::execute).
         #[target_feature(enable = $features)]
-        #[rustfmt::skip]
         pub(super) unsafe fn execute(compute: &Compute, at: Operands) {
             // SAFETY: the caller's promise, for the operands that the opcode takes and the results that it gives.
             unsafe {
