@@ -12,6 +12,7 @@
 macro_rules! each {
     ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
 }
+pub(crate) use each;
 
 mod blake2b;
 mod chacha;

@@ -3,165 +3,16 @@
 
 use std::arch::x86_64::*;
 
+use super::lanes::{Lanes as Word, add32, all32, and, load, or, store, xor};
 use crate::program::Op;
 use crate::program::lanes::Compute;
 use crate::vector::interpreter::{LANES, Operands};
+use crate::vector::ops::{execute, functions};
 
-/// Lanes of a vector of 32-bit words.
-const VECTOR_LANES: usize = 8;
+type Pair = [Word; 2];
+type Quad = [Word; 4];
 
-/// Vectors of a row.
-const VECTORS: usize = LANES / VECTOR_LANES;
-
-/// Executes `compute`.
-///
-/// # Safety
-/// As [`Vectors::execute`](crate::vector::Vectors::execute).
-#[target_feature(enable = "avx2")]
-#[rustfmt::skip]
-pub(super) unsafe fn execute(compute: &Compute, at: Operands) {
-    macro_rules! load {
-        ($from:expr, $i:expr) => {
-            // SAFETY: the caller's promise, for an operand that the opcode takes; `i` stays below VECTORS.
-            unsafe { _mm256_loadu_si256($from.cast::<__m256i>().add($i)) }
-        };
-    }
-    macro_rules! store {
-        ($i:expr, $result:expr, $($n:literal),+) => {{
-            let result = $result;
-            $(
-                // SAFETY: the caller's promise, for a result that the opcode gives; `i` stays below VECTORS.
-                unsafe { _mm256_store_si256(at.out.cast::<__m256i>().add($n * VECTORS + $i), result[$n]) };
-            )+
-        }};
-    }
-    macro_rules! one {
-        ($function:ident) => { for i in 0..VECTORS { store!(i, [$function(load!(at.a[0], i))], 0) } };
-    }
-    macro_rules! two_to {
-        ($function:ident, |$result:ident| $results:expr, $($n:literal),+) => {
-            if compute.is_immediate {
-                let b = _mm256_set1_epi32(compute.immediate as i32);
-                for i in 0..VECTORS {
-                    let $result = $function(load!(at.a[0], i), b);
-                    store!(i, $results, $($n),+)
-                }
-            } else {
-                for i in 0..VECTORS {
-                    let $result = $function(load!(at.a[0], i), load!(at.b[0], i));
-                    store!(i, $results, $($n),+)
-                }
-            }
-        };
-    }
-    macro_rules! two { ($function:ident) => { two_to!($function, |result| [result], 0) } }
-    macro_rules! two_wide { ($function:ident) => { two_to!($function, |result| result, 0, 1) } }
-    macro_rules! four_to {
-        ($function:ident, $($n:literal),+) => {
-            if compute.is_immediate {
-                let low = _mm256_set1_epi32(compute.immediate as i32);
-                let high = _mm256_set1_epi32((compute.immediate >> 32) as i32);
-                for i in 0..VECTORS {
-                    store!(i, $function([load!(at.a[0], i), load!(at.a[1], i)], [low, high]), $($n),+)
-                }
-            } else {
-                for i in 0..VECTORS {
-                    let a = [load!(at.a[0], i), load!(at.a[1], i)];
-                    let b = [load!(at.b[0], i), load!(at.b[1], i)];
-                    store!(i, $function(a, b), $($n),+)
-                }
-            }
-        };
-    }
-    macro_rules! four { ($function:ident) => { four_to!($function, 0, 1) } }
-    macro_rules! four_wide { ($function:ident) => { four_to!($function, 0, 1, 2, 3) } }
-
-    match compute.op {
-        Op::Popcnt8 => one!(popcnt8),
-        Op::Popcnt16 => one!(popcnt16),
-        Op::Popcnt32 => one!(popcnt32),
-        Op::Clz8 => one!(clz8),
-        Op::Clz16 => one!(clz16),
-        Op::Clz32 => one!(clz32),
-        Op::Ctz8 => one!(ctz8),
-        Op::Ctz16 => one!(ctz16),
-        Op::Ctz32 => one!(ctz32),
-        Op::Bswap16 => one!(bswap16),
-        Op::Bswap32 => one!(bswap32),
-
-        Op::Add8 => two!(_mm256_add_epi8),
-        Op::Add16 => two!(_mm256_add_epi16),
-        Op::Add32 => two!(_mm256_add_epi32),
-        Op::Sub8 => two!(_mm256_sub_epi8),
-        Op::Sub16 => two!(_mm256_sub_epi16),
-        Op::Sub32 => two!(_mm256_sub_epi32),
-        Op::Shll8 => two!(shll8),
-        Op::Shll16 => two!(shll16),
-        Op::Shll32 => two!(shll32),
-        Op::Shrl8 => two!(shrl8),
-        Op::Shrl16 => two!(shrl16),
-        Op::Shrl32 => two!(shrl32),
-        Op::Shra8 => two!(shra8),
-        Op::Shra16 => two!(shra16),
-        Op::Shra32 => two!(shra32),
-        Op::Rotl8 => two!(rotl8),
-        Op::Rotl16 => two!(rotl16),
-        Op::Rotl32 => two!(rotl32),
-        Op::Mul8 => two!(mul8),
-        Op::Mul16 => two!(_mm256_mullo_epi16),
-        Op::Mul32 => two!(_mm256_mullo_epi32),
-        Op::And => two!(_mm256_and_si256),
-        Op::Or => two!(_mm256_or_si256),
-        Op::Xor => two!(_mm256_xor_si256),
-
-        Op::Add8C => two_wide!(add8c),
-        Op::Add16C => two_wide!(add16c),
-        Op::Add32C => two_wide!(add32c),
-        Op::Sub8C => two_wide!(sub8c),
-        Op::Sub16C => two_wide!(sub16c),
-        Op::Sub32C => two_wide!(sub32c),
-        Op::Mul8C => two_wide!(mul8c),
-        Op::Mul16C => two_wide!(mul16c),
-        Op::Mul32C => two_wide!(mul32c),
-        Op::Mulsu8C => two_wide!(mulsu8c),
-        Op::Mulsu16C => two_wide!(mulsu16c),
-        Op::Mulsu32C => two_wide!(mulsu32c),
-        Op::Mulu8C => two_wide!(mulu8c),
-        Op::Mulu16C => two_wide!(mulu16c),
-        Op::Mulu32C => two_wide!(mulu32c),
-
-        Op::Add64 => four!(add64),
-        Op::Sub64 => four!(sub64),
-        Op::Shll64 => four!(shll64),
-        Op::Shrl64 => four!(shrl64),
-        Op::Shra64 => four!(shra64),
-        Op::Rotl64 => four!(rotl64),
-        Op::Rotr64 => four!(rotr64),
-        Op::Mul64 => four!(mul64),
-
-        Op::Add64C => four_wide!(add64c),
-        Op::Sub64C => four_wide!(sub64c),
-        Op::Mul64C => four_wide!(mul64c),
-        Op::Mulsu64C => four_wide!(mulsu64c),
-        Op::Mulu64C => four_wide!(mulu64c),
-    }
-}
-
-/// Declares functions that are compiled for AVX2, and so inlined into each other.
-macro_rules! avx2 {
-    ($($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty $body:block)+) => {
-        $(
-            $(#[$attribute])*
-            #[inline]
-            #[target_feature(enable = "avx2")]
-            fn $name($($argument: $type),*) -> $result $body
-        )+
-    };
-}
-
-type Word = __m256i;
-type Pair = [__m256i; 2];
-type Quad = [__m256i; 4];
+execute!("avx2");
 
 /// Sixteen bytes, as the halves that a vector is set from.
 type Table = [i64; 2];
@@ -202,7 +53,9 @@ const RAISE_HIGH: Table = table([255, 2, 255, 3, 255, 6, 255, 7, 255, 10, 255, 1
 const TWICE_LOW: Table = table([0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13]);
 const TWICE_HIGH: Table = table([2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15]);
 
-avx2! {
+functions! {
+    "avx2";
+
     /// `table[i]` for every byte i of `indices`; zero where its top bit is set.
     fn look_up(table: Table, indices: Word) -> Word { _mm256_shuffle_epi8(twice(table), indices) }
     /// In both halves of a vector, which are looked up apart.
@@ -214,10 +67,7 @@ avx2! {
     fn low_bytes(a: Word) -> Word { _mm256_and_si256(a, _mm256_set1_epi16(0xff)) }
     fn low_halves(a: Word) -> Word { _mm256_and_si256(a, word(0xffff)) }
     fn high_halves(a: Word) -> Word { _mm256_and_si256(a, word(!0xffff)) }
-    fn add(a: Word, b: Word) -> Word { _mm256_add_epi32(a, b) }
-    fn sub(a: Word, b: Word) -> Word { _mm256_sub_epi32(a, b) }
-    fn or(a: Word, b: Word) -> Word { _mm256_or_si256(a, b) }
-    fn and(a: Word, b: Word) -> Word { _mm256_and_si256(a, b) }
+    fn sub32(a: Word, b: Word) -> Word { _mm256_sub_epi32(a, b) }
 
     /// Ones where a < b, unsigned.
     fn below(a: Word, b: Word) -> Word {
@@ -261,12 +111,17 @@ avx2! {
     fn ctz16(a: Word) -> Word {
         popcnt16(_mm256_andnot_si256(a, _mm256_sub_epi16(a, _mm256_set1_epi16(1))))
     }
-    fn ctz32(a: Word) -> Word { popcnt32(_mm256_andnot_si256(a, sub(a, word(1)))) }
+    fn ctz32(a: Word) -> Word { popcnt32(_mm256_andnot_si256(a, sub32(a, word(1)))) }
 
     fn bswap16(a: Word) -> Word { look_up_bytes(a, REVERSE16) }
     fn bswap32(a: Word) -> Word { look_up_bytes(a, REVERSE32) }
     /// Byte `order[i]` of each 16 to place i; zero where `order[i]` has its top bit set.
     fn look_up_bytes(a: Word, order: Table) -> Word { _mm256_shuffle_epi8(a, twice(order)) }
+
+    fn add8(a: Word, b: Word) -> Word { _mm256_add_epi8(a, b) }
+    fn add16(a: Word, b: Word) -> Word { _mm256_add_epi16(a, b) }
+    fn sub8(a: Word, b: Word) -> Word { _mm256_sub_epi8(a, b) }
+    fn sub16(a: Word, b: Word) -> Word { _mm256_sub_epi16(a, b) }
 
     // There are no shifts of bytes: multiply by powers of two.
 
@@ -305,6 +160,9 @@ avx2! {
         or(low_bytes(_mm256_mullo_epi16(a, b)), _mm256_mullo_epi16(_mm256_srli_epi16(a, 8), odd_bytes))
     }
 
+    fn mul16(a: Word, b: Word) -> Word { _mm256_mullo_epi16(a, b) }
+    fn mul32(a: Word, b: Word) -> Word { _mm256_mullo_epi32(a, b) }
+
     // Nor are there shifts of halves by counts of their own: shift words, once for each half.
 
     fn low_counts16(b: Word) -> Word { and(b, word(15)) }
@@ -334,7 +192,7 @@ avx2! {
     fn shra32(a: Word, b: Word) -> Word { _mm256_srav_epi32(a, counts32(b)) }
     fn rotl32(a: Word, b: Word) -> Word {
         let count = counts32(b);
-        or(_mm256_sllv_epi32(a, count), _mm256_srlv_epi32(a, sub(word(32), count)))
+        or(_mm256_sllv_epi32(a, count), _mm256_srlv_epi32(a, sub32(word(32), count)))
     }
 
     fn bytes_up(a: Word) -> Pair { [look_up_bytes(a, WIDEN_LOW), look_up_bytes(a, WIDEN_HIGH)] }
@@ -364,12 +222,12 @@ avx2! {
     }
 
     fn add16c(a: Word, b: Word) -> Pair {
-        let high = add(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
-        [add(low_halves(a), low_halves(b)), high]
+        let high = add32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+        [add32(low_halves(a), low_halves(b)), high]
     }
     fn sub16c(a: Word, b: Word) -> Pair {
-        let high = sub(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
-        [sub(low_halves(a), low_halves(b)), high]
+        let high = sub32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+        [sub32(low_halves(a), low_halves(b)), high]
     }
     /// Products whose low and high halves stand in `low` and `high`.
     fn products16(low: Word, high: Word) -> Pair {
@@ -383,10 +241,10 @@ avx2! {
     fn mulu16c(a: Word, b: Word) -> Pair { products16(_mm256_mullo_epi16(a, b), _mm256_mulhi_epu16(a, b)) }
 
     fn add32c(a: Word, b: Word) -> Pair {
-        let sum = add(a, b);
+        let sum = add32(a, b);
         [sum, _mm256_srli_epi32(below(sum, a), 31)]
     }
-    fn sub32c(a: Word, b: Word) -> Pair { [sub(a, b), below(a, b)] }
+    fn sub32c(a: Word, b: Word) -> Pair { [sub32(a, b), below(a, b)] }
     /// Low and high words of products, of which the even and the odd lanes' are at hand.
     fn split(even: Word, odd: Word) -> Pair {
         let low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
@@ -396,16 +254,16 @@ avx2! {
     fn mul32c(a: Word, b: Word) -> Pair { split(_mm256_mul_epi32(a, b), _mm256_mul_epi32(odd(a), odd(b))) }
     fn mulsu32c(a: Word, b: Word) -> Pair {
         let [low, high] = mulu32c(a, b);
-        [low, sub(high, and(negative(a), b))]
+        [low, sub32(high, and(negative(a), b))]
     }
     fn mulu32c(a: Word, b: Word) -> Pair { split(_mm256_mul_epu32(a, b), _mm256_mul_epu32(odd(a), odd(b))) }
 
     fn add64(a: Pair, b: Pair) -> Pair {
-        let low = add(a[0], b[0]);
-        [low, sub(add(a[1], b[1]), below(low, a[0]))]
+        let low = add32(a[0], b[0]);
+        [low, sub32(add32(a[1], b[1]), below(low, a[0]))]
     }
     fn sub64(a: Pair, b: Pair) -> Pair {
-        [sub(a[0], b[0]), add(sub(a[1], b[1]), below(a[0], b[0]))]
+        [sub32(a[0], b[0]), add32(sub32(a[1], b[1]), below(a[0], b[0]))]
     }
 
     // Vector shifts by 32 and more, also by counts below zero, give zeros (arithmetic ones: signs).
@@ -413,29 +271,29 @@ avx2! {
     fn counts64(b: Pair) -> Word { and(b[0], word(63)) }
     fn shll64(a: Pair, b: Pair) -> Pair {
         let count = counts64(b);
-        let high = or(_mm256_sllv_epi32(a[1], count), _mm256_srlv_epi32(a[0], sub(word(32), count)));
-        [_mm256_sllv_epi32(a[0], count), or(high, _mm256_sllv_epi32(a[0], sub(count, word(32))))]
+        let high = or(_mm256_sllv_epi32(a[1], count), _mm256_srlv_epi32(a[0], sub32(word(32), count)));
+        [_mm256_sllv_epi32(a[0], count), or(high, _mm256_sllv_epi32(a[0], sub32(count, word(32))))]
     }
     fn shrl64(a: Pair, b: Pair) -> Pair {
         let count = counts64(b);
-        let low = or(_mm256_srlv_epi32(a[0], count), _mm256_sllv_epi32(a[1], sub(word(32), count)));
-        [or(low, _mm256_srlv_epi32(a[1], sub(count, word(32)))), _mm256_srlv_epi32(a[1], count)]
+        let low = or(_mm256_srlv_epi32(a[0], count), _mm256_sllv_epi32(a[1], sub32(word(32), count)));
+        [or(low, _mm256_srlv_epi32(a[1], sub32(count, word(32)))), _mm256_srlv_epi32(a[1], count)]
     }
     fn shra64(a: Pair, b: Pair) -> Pair {
         let count = counts64(b);
-        let low = or(_mm256_srlv_epi32(a[0], count), _mm256_sllv_epi32(a[1], sub(word(32), count)));
-        let low_of_long = _mm256_srav_epi32(a[1], sub(count, word(32)));
+        let low = or(_mm256_srlv_epi32(a[0], count), _mm256_sllv_epi32(a[1], sub32(word(32), count)));
+        let low_of_long = _mm256_srav_epi32(a[1], sub32(count, word(32)));
         let is_long = _mm256_cmpgt_epi32(count, word(31));
         [_mm256_blendv_epi8(low, low_of_long, is_long), _mm256_srav_epi32(a[1], count)]
     }
     fn rotl64(a: Pair, b: Pair) -> Pair { rotate64(a, b[0]) }
-    fn rotr64(a: Pair, b: Pair) -> Pair { rotate64(a, sub(word(0), b[0])) }
+    fn rotr64(a: Pair, b: Pair) -> Pair { rotate64(a, sub32(word(0), b[0])) }
     fn rotate64(a: Pair, count: Word) -> Pair {
         let swap = negative(_mm256_slli_epi32(count, 26));
         let low = _mm256_blendv_epi8(a[0], a[1], swap);
         let high = _mm256_blendv_epi8(a[1], a[0], swap);
         let count = counts32(count);
-        let rest = sub(word(32), count);
+        let rest = sub32(word(32), count);
         [
             or(_mm256_sllv_epi32(low, count), _mm256_srlv_epi32(high, rest)),
             or(_mm256_sllv_epi32(high, count), _mm256_srlv_epi32(low, rest)),
@@ -443,25 +301,25 @@ avx2! {
     }
     fn mul64(a: Pair, b: Pair) -> Pair {
         let [low, high] = mulu32c(a[0], b[0]);
-        let crossed = add(_mm256_mullo_epi32(a[0], b[1]), _mm256_mullo_epi32(a[1], b[0]));
-        [low, add(high, crossed)]
+        let crossed = add32(_mm256_mullo_epi32(a[0], b[1]), _mm256_mullo_epi32(a[1], b[0]));
+        [low, add32(high, crossed)]
     }
 
     fn add64c(a: Pair, b: Pair) -> Quad {
-        let low = add(a[0], b[0]);
+        let low = add32(a[0], b[0]);
         let carry = below(low, a[0]);
-        let high = add(a[1], b[1]);
+        let high = add32(a[1], b[1]);
         let carry_out = or(below(high, a[1]), and(carry, _mm256_cmpeq_epi32(high, word(-1))));
-        [low, sub(high, carry), _mm256_srli_epi32(carry_out, 31), word(0)]
+        [low, sub32(high, carry), _mm256_srli_epi32(carry_out, 31), word(0)]
     }
     fn sub64c(a: Pair, b: Pair) -> Quad {
         let borrow = below(a[0], b[0]);
         let borrow_out = or(below(a[1], b[1]), and(borrow, _mm256_cmpeq_epi32(a[1], b[1])));
-        [sub(a[0], b[0]), add(sub(a[1], b[1]), borrow), borrow_out, borrow_out]
+        [sub32(a[0], b[0]), add32(sub32(a[1], b[1]), borrow), borrow_out, borrow_out]
     }
     /// The four words of 64 × 64 → 128 products of the even lanes: of word 1 and word 0 the low half of the vectors'
     /// elements counts, the last vector holds words 2 and 3.
-    fn wide_products(a: Pair, b: Pair) -> [__m256i; 3] {
+    fn wide_products(a: Pair, b: Pair) -> [Word; 3] {
         let low_part = _mm256_set1_epi64x(0xffff_ffff);
         let p00 = _mm256_mul_epu32(a[0], b[0]);
         let p01 = _mm256_mul_epu32(a[0], b[1]);

@@ -158,6 +158,28 @@ pub(super) fn transpose64(rows: [Lanes; 8]) -> [Lanes; 8] {
     std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] })
 }
 
+/// Rows to columns: 8 × 8 words of 64 bits, the rows from memory. A half of a row is put beside another as it is loaded,
+/// which leaves fewer shuffles than [`transpose64`] needs.
+///
+/// # Safety
+/// 64 bytes can be read from each.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn load_transposed64(rows: [*const u8; 8]) -> [Lanes; 8] {
+    let half = |row: usize, half: usize| rows[row].wrapping_add(32 * half).cast();
+    // SAFETY: the caller's promise: rows are two halves.
+    let beside = |low: usize, high: usize, i: usize| unsafe {
+        let low = _mm512_castsi256_si512(_mm256_loadu_si256(half(low, i)));
+        _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(half(high, i)))
+    };
+    let columns = [0, 1].map(|i| {
+        let (a, b, c, d) = (beside(0, 2, i), beside(1, 3, i), beside(4, 6, i), beside(5, 7, i));
+        let (low, high) = ([low64(a, b), low64(c, d)], [high64(a, b), high64(c, d)]);
+        [even128(low[0], low[1]), even128(high[0], high[1]), odd128(low[0], low[1]), odd128(high[0], high[1])]
+    });
+    std::array::from_fn(|word| columns[word / 4][word % 4])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,8 +204,13 @@ mod tests {
         let columns: [[u64; 8]; 8] = unsafe {
             std::mem::transmute(transpose64(std::mem::transmute::<[[u64; 8]; 8], [Lanes; 8]>(words)))
         };
+        // SAFETY: there is AVX-512, and rows are 64 bytes.
+        let loaded = unsafe { load_transposed64(words.each_ref().map(|row| row.as_ptr().cast())) };
+        // SAFETY: vectors are plain bits.
+        let loaded: [[u64; 8]; 8] = unsafe { std::mem::transmute(loaded) };
         for (i, column) in columns.iter().enumerate() {
             assert_eq!(*column, words.map(|row| row[i]), "word {i}");
+            assert_eq!(loaded[i], *column, "word {i}");
         }
     }
 }

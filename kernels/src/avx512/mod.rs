@@ -8,8 +8,10 @@
     reason = "vector instructions on raw memory, behind a type that has checked the processor"
 )]
 
+mod blake2b;
 mod chacha;
 mod lanes;
+mod ops;
 
 use std::arch::is_x86_feature_detected as has;
 
@@ -68,12 +70,12 @@ impl Vectors for Avx512 {
         put: impl FnMut(usize, [u8; DIGEST]),
     ) {
         // SAFETY: as above.
-        unsafe { self.0.hash(messages, len, put) }
+        unsafe { blake2b::hash(messages, len, put) }
     }
 
     #[inline(always)]
     unsafe fn execute(self, compute: &Compute, operands: Operands) {
         // SAFETY: as above.
-        unsafe { self.0.execute(compute, operands) }
+        unsafe { ops::execute(compute, operands) }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Operands {
     pub a: [*const u32; 2],
     /// Operand B, if it is no immediate.
     pub b: [*const u32; 2],
-    /// The first result, aligned to 32 bytes; the others follow it without a gap.
+    /// The first result, aligned to 64 bytes; the others follow it without a gap.
     pub out: *mut u32,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct LaneInterpreter<V> {
     /// What `program` was made from.
     buffer: Vec<u32>,
     /// Rows: zeros, waiting ones, inputs, results, masks, rests of branches, the items' memory; and the program's buffer.
-    memory: Vec<Vector>,
+    memory: Vec<PerLane>,
     /// Where each source is in `memory`, in bytes.
     sources: Vec<u32>,
     /// Row of each input word, in bytes; unused words have one that nobody reads.
@@ -150,11 +150,11 @@ impl<V: Vectors> LaneInterpreter<V> {
         self.first_rest = self.first_mask + program.max_branch_depth + 1;
         self.first_item_memory = self.first_rest + TILE * program.max_branch_depth;
         self.rests = vec![None; program.max_branch_depth];
-        self.first_buffer = (self.first_item_memory + MEMORY_WORDS) * VECTORS;
+        self.first_buffer = self.first_item_memory + MEMORY_WORDS;
         self.memory.clear();
-        self.memory.resize(self.first_buffer + BUFFER_WORDS / VECTOR_LANES, ZERO);
-        for (vector, words) in self.memory[self.first_buffer..].iter_mut().zip(self.buffer.as_chunks().0) {
-            *vector = Vector(*words);
+        self.memory.resize(self.first_buffer + BUFFER_WORDS / LANES, PerLane([0; LANES]));
+        for (row, words) in self.memory[self.first_buffer..].iter_mut().zip(self.buffer.as_chunks().0) {
+            *row = PerLane(*words);
         }
 
         self.sources.clear();
@@ -183,15 +183,11 @@ impl<V: Vectors> LaneInterpreter<V> {
 
         let initial = table.initial_state().words();
         let word0 = |lane: usize| lanes.word0.map_or(0, |words| words[lane.min(words.len() - 1)]);
-        for (at, word) in self.program.inputs.iter().enumerate() {
-            let row = (FIRST_SOURCE + at) * VECTORS;
-            self.memory[row..row + VECTORS].fill(Vector([initial[0][usize::from(*word)]; VECTOR_LANES]));
-        }
-        if let Some(at) = self.program.inputs.iter().position(|word| *word == 0) {
-            let row = (FIRST_SOURCE + at) * VECTORS;
-            for (i, vector) in self.memory[row..row + VECTORS].iter_mut().enumerate() {
-                *vector = Vector(std::array::from_fn(|k| word0(i * VECTOR_LANES + k)));
-            }
+        for (row, word) in self.memory[FIRST_SOURCE..].iter_mut().zip(&self.program.inputs) {
+            *row = PerLane(match *word {
+                0 => std::array::from_fn(word0),
+                word => [initial[0][usize::from(word)]; LANES],
+            });
         }
         for (lane, state) in self.states.chunks_exact_mut(STATE_VECTORS).enumerate() {
             for (vector, words) in state.iter_mut().zip(initial.as_flattened().as_chunks().0) {
@@ -230,15 +226,13 @@ impl<V: Vectors> LaneInterpreter<V> {
         let first = usize::from(starts[0]);
         let in_a_row = starts.iter().enumerate().all(|(i, start)| usize::from(*start) == first + i);
         if in_a_row && first + LANES + MEMORY_WORDS <= BUFFER_WORDS {
-            let origin = self.first_buffer * size_of::<Vector>() + first * 4;
-            return MemoryRows { origin: origin as u32, stride: 4 };
+            return MemoryRows { origin: row_offset(self.first_buffer) + first as u32 * 4, stride: 4 };
         }
         for lane in 0..LANES {
             let start = usize::from(starts[lane.min(starts.len() - 1)]);
             let words = &self.buffer[start..][..MEMORY_WORDS];
-            let rows = &mut self.memory[self.first_item_memory * VECTORS..];
-            for (row, word) in rows.chunks_exact_mut(VECTORS).zip(words) {
-                row[lane / VECTOR_LANES].0[lane % VECTOR_LANES] = *word;
+            for (row, word) in self.memory[self.first_item_memory..].iter_mut().zip(words) {
+                row.0[lane] = *word;
             }
         }
         MemoryRows { origin: row_offset(self.first_item_memory), stride: row_offset(1) }
@@ -257,10 +251,10 @@ impl<V: Vectors> LaneInterpreter<V> {
                 // SAFETY: all eight are vectors of the states.
                 let words = unsafe { transpose(tile, 0) };
                 for (row, words) in rows.iter().zip(words) {
-                    let row = *row as usize / size_of::<Vector>();
-                    let to: *mut Vector = &mut self.memory[row + vector];
-                    // SAFETY: a vector has the size and the alignment of this one.
-                    unsafe { _mm256_store_si256(to.cast(), words) };
+                    let row = &mut self.memory[*row as usize / size_of::<PerLane>()];
+                    let to = &mut row.0.as_chunks_mut::<VECTOR_LANES>().0[vector];
+                    // SAFETY: a vector of a row is 32 bytes and so aligned.
+                    unsafe { _mm256_store_si256(to.as_mut_ptr().cast(), words) };
                 }
             }
         }
@@ -348,7 +342,7 @@ impl<V: Vectors> LaneInterpreter<V> {
 
 /// Distance of a row from the start of the memory, in bytes.
 fn row_offset(row: usize) -> u32 {
-    (row * VECTORS * size_of::<Vector>()) as u32
+    (row * size_of::<PerLane>()) as u32
 }
 
 /// Where the rows of the items' memory words are.

@@ -6,7 +6,9 @@
 //! |---|---|
 //! | `plan.rs` | what a header asks for in CRYPT |
 //! | `runs.rs` | which blocks of keystreams go together |
+//! | `blake2b.rs` | BLAKE2b's constants |
 //! | `message.rs` | what Poly1305 authenticates |
+//! | `ops.rs` | which function computes which opcode |
 //! | `interpreter.rs` | a program over sixty-four items at once |
 //! | `items.rs` | items: run, FUZZ, CRYPT |
 //! | `search.rs` | the search over soft nonces |
@@ -18,9 +20,11 @@
     reason = "vector instructions on raw memory, behind types that have checked the processor"
 )]
 
+pub(crate) mod blake2b;
 pub(crate) mod interpreter;
 mod items;
 pub(crate) mod message;
+pub(crate) mod ops;
 mod pages;
 mod passes;
 mod plan;
@@ -80,7 +84,7 @@ pub(crate) trait Vectors: Copy + Send {
     /// Executes an instruction on [`interpreter::LANES`] lanes.
     ///
     /// # Safety
-    /// All operands that the opcode takes must be readable, and all results that it gives writable and aligned to 32 bytes, for a
+    /// All operands that the opcode takes must be readable, and all results that it gives writable and aligned to 64 bytes, for a
     /// row each. Results must not overlap operands.
     unsafe fn execute(self, compute: &Compute, operands: Operands);
 }

@@ -161,7 +161,7 @@ fn messages_hash_as_one_by_one<V: Vectors>(vectors: V) {
 }
 
 #[derive(Clone, Copy)]
-#[repr(C, align(32))]
+#[repr(C, align(64))]
 struct Row([u32; LANES]);
 
 /// What the edges of opcodes are made of: counts, signs, all bits, none.
