@@ -1,16 +1,16 @@
 //! Poly1305 of eight messages at once, a lane of 64 bits for a message, four blocks of each per reduction.
 //!
-//! Everything is in limbs of 52, 52 and 26 bits: the processor multiplies the low 52 bits of its operands and adds either half of
-//! the product, so that the upper half belongs to the next limb, and what lies above a limb need not be masked.
-//! Limb i of a block, or of the accumulator, is multiplied by r^k · 2^(52 i), brought into limbs beforehand: a product of
-//! three limbs and no more, 17 halves of one that are not zero.
+//! Numbers are in limbs of 52, 52 and 26 bits. The processor multiplies the low 52 bits of two lanes and adds either half
+//! of the product to a third: the high half belongs to the next limb, and what lies above a limb need not be masked.
+//! Nothing is reduced within a product, since limb i of a block or of the accumulator meets r^k · 2^(52 i), brought
+//! into limbs beforehand: that is 17 halves of products for a block.
 //!
-//! The last block of a chunk is not multiplied at all but begins the sums; r, which is missing then, comes at the end.
+//! The last block of a chunk is not multiplied at all but begins the sums; the r that it lacks comes at the very end.
 
 use std::arch::asm;
 use std::arch::x86_64::{
     __mmask8, _mm_loadu_si128, _mm512_cmpgt_epu64_mask, _mm512_cmplt_epu64_mask, _mm512_mask_add_epi64,
-    _mm512_mask_blend_epi64, _mm512_mask_broadcast_i64x2, _mm512_maskz_loadu_epi64,
+    _mm512_mask_blend_epi64, _mm512_mask_broadcast_i32x4, _mm512_maskz_loadu_epi64,
 };
 use std::mem::offset_of;
 use std::ops::Range;
@@ -31,8 +31,8 @@ const WIDTH: usize = 8;
 /// Messages whose keys lie together.
 const GROUP: usize = 2 * WIDTH;
 
-/// A number modulo 2^130 − 5 in limbs of 52, 52 and 26 bits, one a lane. Of the first two only the low 52 bits count; the
-/// third one, where nothing else is said, is at most 2^26 + 31.
+/// A number modulo 2^130 − 5 in limbs of 52, 52 and 26 bits, one a lane. Of the first two only the low 52 bits count;
+/// the third one, where nothing else is said, is at most 2^26 + 31.
 type Limbs = [Lanes; 3];
 
 const LIMB: u64 = (1 << 52) - 1;
@@ -174,11 +174,11 @@ impl Sums {
     #[inline]
     #[target_feature(enable = "avx512ifma")]
     fn add_piece(&mut self, limb: Lanes, multiple: &Limbs) {
-        for i in 0..3 {
-            self.low[i] = madd_low(self.low[i], limb, multiple[i]);
+        for (sum, multiple) in self.low.iter_mut().zip(multiple) {
+            *sum = madd_low(*sum, limb, *multiple);
         }
-        for i in 0..2 {
-            self.high[i] = madd_high(self.high[i], limb, multiple[i]);
+        for (sum, multiple) in self.high.iter_mut().zip(&multiple[..2]) {
+            *sum = madd_high(*sum, limb, *multiple);
         }
     }
 
@@ -209,9 +209,10 @@ impl Sums {
 
     /// The number in limbs again.
     ///
-    /// At most, in units of 2^52: a chunk's sums have 12 products each of `low` and of `high`, one block that is not multiplied and
-    /// [`Powers::top_bits`], which make 20 and twice 32 when added up, and 9 products of little more than 2^26 in `high[2]`. So `over` is less than 2^56, the
-    /// first limb with five times that less than 2^59, and what the second one passes on at most 32.
+    /// At most, in units of 2^52: a chunk has 12 low and 12 high halves of products for each limb, one block that is not
+    /// multiplied, and [`Powers::top_bits`], which makes 20 and twice 32 when added up; and 9 products of little more
+    /// than 2^26 in `high[2]`. So `over` is less than 2^56, the first limb with five times that less than 2^59, and what
+    /// the second one passes on at most 32.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn reduced(&self) -> Limbs {
@@ -320,7 +321,7 @@ unsafe fn add_rest(h: &Limbs, powers: &Powers, messages: [&Message; WIDTH]) -> L
         unsafe {
             let blocks = _mm512_maskz_loadu_epi64(present, start.cast());
             let lengths = _mm_loadu_si128(message.lengths.as_ptr().cast());
-            _mm512_mask_broadcast_i64x2(blocks, 0b1100_0000, lengths)
+            _mm512_mask_broadcast_i32x4(blocks, 0xf000, lengths)
         }
     });
     let words = transpose64(rows);
@@ -467,9 +468,9 @@ macro_rules! cut {
 
 /// Adds chunks that all lanes have to their accumulators, and asks for the same ones of the next messages.
 ///
-/// What waits for the accumulator comes last, so that the reduction of the chunk before goes beside the other products, and
-/// the sums which get most of these are made in two parts, since such a chain would be too long. Compilers put all of
-/// that in an order that needs the fewest registers.
+/// What waits for the accumulator comes last, so that the reduction of the chunk before goes beside the other products.
+/// Half of the sums are made in two parts, where that costs one addition or none, since chains of twelve products are
+/// long. Compilers undo both: they prefer the order that needs the fewest registers.
 ///
 /// # Safety
 /// The chunks can be read from each lane's pointer on.
@@ -485,8 +486,8 @@ unsafe fn add_chunks(
         return;
     }
     let [mut h0, mut h1, mut h2] = *h;
-    // SAFETY: reads what the caller promises, `next`, and `powers`, aligned to 64 bytes as its type says; prefetches never
-    // fault; every vector register is declared as written.
+    // SAFETY: reads what the caller promises, `next`, and `powers`, aligned to 64 bytes as its type says; prefetches
+    // never fault; every vector register is declared as written.
     unsafe {
         asm!(
             "vmovdqa64 zmm30, [{powers} + {limb}]",
