@@ -8,6 +8,7 @@ use std::arch::asm;
 
 use super::lanes::*;
 use crate::vector::blake2b::{BLOCK, IV, schedule};
+use crate::vector::each;
 
 /// The byte shuffles that rotate 64-bit lanes right by 24 and by 16.
 #[repr(C, align(32))]

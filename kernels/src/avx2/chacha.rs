@@ -8,6 +8,7 @@ use std::arch::asm;
 use std::arch::x86_64::_mm256_setr_epi32;
 
 use super::lanes::*;
+use crate::vector::each;
 use crate::vector::prefetch;
 use crate::vector::runs::{BLOCK, Run, Task};
 

@@ -8,12 +8,6 @@
     reason = "vector instructions on raw memory, behind a type that has checked the processor"
 )]
 
-/// The lines of one instruction, or of a few, for each of some registers: assembly of a step that is done side by side.
-macro_rules! each {
-    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
-}
-pub(crate) use each;
-
 mod blake2b;
 mod chacha;
 mod expand;

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::chacha::one_time_keys;
 use super::lanes::*;
+use crate::vector::each;
 use crate::vector::message::{HEAD_BLOCKS, Message};
 
 /// Bytes of a block.

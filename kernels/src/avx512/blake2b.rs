@@ -7,8 +7,8 @@
 use std::arch::asm;
 
 use super::lanes::*;
-use crate::avx2::each;
 use crate::vector::blake2b::{BLOCK, IV, schedule};
+use crate::vector::each;
 
 /// Messages of a set.
 const SET: usize = 8;

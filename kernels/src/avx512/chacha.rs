@@ -7,6 +7,7 @@ use std::arch::asm;
 use std::ptr;
 
 use super::lanes::*;
+use crate::vector::each;
 use crate::vector::prefetch;
 use crate::vector::runs::{BLOCK, Run, Task};
 
@@ -228,11 +229,6 @@ pub(super) unsafe fn one_time_keys(headers: &[[*const u8; GROUP]; 2]) -> [[Lanes
     // Nothing else to ask for.
     let first = keystreams(&mut start, headers);
     [std::array::from_fn(|i| first[i]), std::array::from_fn(|i| start.second[i])]
-}
-
-/// The lines of one instruction, or of a few, for each of some registers.
-macro_rules! each {
-    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
 }
 
 /// A word of the headers in the lanes of their halves.

@@ -65,6 +65,35 @@ pub(super) fn zero() -> Lanes {
     _mm512_setzero_si512()
 }
 
+/// `sum` and the low 52 bits of the product of the low 52 bits of `a` and `b`.
+#[inline]
+#[target_feature(enable = "avx512ifma")]
+pub(super) fn madd_low(sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
+    _mm512_madd52lo_epu64(sum, a, b)
+}
+
+/// `sum` and the high 52 bits of the product of the low 52 bits of `a` and `b`.
+#[inline]
+#[target_feature(enable = "avx512ifma")]
+pub(super) fn madd_high(sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
+    _mm512_madd52hi_epu64(sum, a, b)
+}
+
+/// 64 bits, from bit `BITS` on, of the 128 that `low` and `high` are.
+#[inline]
+#[target_feature(enable = "avx512vbmi2")]
+pub(super) fn shrd64<const BITS: i32>(low: Lanes, high: Lanes) -> Lanes {
+    _mm512_shrdi_epi64::<BITS>(low, high)
+}
+
+/// From registers: a vector that is loaded right after its words are stored is waited for.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn each64(words: [u64; 8]) -> Lanes {
+    let [a, b, c, d, e, f, g, h] = words.map(|word| word as i64);
+    _mm512_setr_epi64(a, b, c, d, e, f, g, h)
+}
+
 /// # Safety
 /// 64 bytes can be read.
 #[inline]

@@ -12,10 +12,10 @@ mod blake2b;
 mod chacha;
 mod lanes;
 mod ops;
+mod poly1305;
 
 use std::arch::is_x86_feature_detected as has;
 
-use crate::avx2::Avx2;
 use crate::program::lanes::Compute;
 use crate::vector::Vectors;
 use crate::vector::interpreter::Operands;
@@ -24,13 +24,13 @@ use crate::vector::runs::{Run, Task};
 
 /// Proof that this processor has AVX-512 F, BW, CD, DQ and VL, IFMA, VBMI2, BITALG and VPOPCNTDQ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Avx512(Avx2);
+pub struct Avx512(());
 
 impl Avx512 {
     /// The proof, if it holds.
     pub fn new() -> Option<Self> {
-        let avx2 = Avx2::new()?;
-        let has_all = has!("avx512f")
+        let has_all = has!("avx2")
+            && has!("avx512f")
             && has!("avx512bw")
             && has!("avx512cd")
             && has!("avx512dq")
@@ -39,7 +39,7 @@ impl Avx512 {
             && has!("avx512vbmi2")
             && has!("avx512bitalg")
             && has!("avx512vpopcntdq");
-        has_all.then_some(Self(avx2))
+        has_all.then_some(Self(()))
     }
 }
 
@@ -59,7 +59,7 @@ impl Vectors for Avx512 {
     #[inline(always)]
     unsafe fn tags(self, messages: &[Message], put: impl FnMut(usize, [u8; 16])) {
         // SAFETY: as above.
-        unsafe { self.0.tags(messages, put) }
+        unsafe { poly1305::tags(messages, put) }
     }
 
     #[inline(always)]

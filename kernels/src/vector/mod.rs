@@ -44,6 +44,12 @@ use runs::{Run, Task};
 
 use crate::program::lanes::Compute;
 
+/// The lines of one instruction, or of a few, for each of some registers: assembly of a step that is done side by side.
+macro_rules! each {
+    ($line:ident $($x:tt)+) => { concat!($($line!($x)),+) };
+}
+pub(crate) use each;
+
 /// An instruction set: a value is the proof that this processor has it, and AVX2 besides.
 ///
 /// Everything works across messages or states, one to a lane, wherever there are enough of them.
