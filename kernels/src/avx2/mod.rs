@@ -1,7 +1,7 @@
 //! The instructions of the kernel for processors with AVX2.
 //!
 //! [`Avx2`] can only exist where the processor has it; everything in this folder is reached through its methods. What is
-//! done with them is in [`vector`](crate::vector).
+//! done with them is in the folder `vector`.
 
 #![allow(
     unsafe_code,

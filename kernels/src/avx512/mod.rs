@@ -1,7 +1,7 @@
 //! The instructions of the kernel for processors with AVX-512, from Intel's Ice Lake and AMD's Zen 4 on.
 //!
 //! [`Avx512`] can only exist where the processor has them all; everything in this folder is reached through its methods.
-//! What is done with them is in [`vector`](crate::vector).
+//! What is done with them is in the folder `vector`.
 
 #![allow(
     unsafe_code,

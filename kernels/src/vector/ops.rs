@@ -108,7 +108,7 @@ macro_rules! execute {
         /// One word in, one out.
         ///
         /// # Safety
-        /// As [`execute`].
+        /// As [`execute()`].
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn one(at: Operands, results: impl Fn(Word) -> Word) {
@@ -121,7 +121,7 @@ macro_rules! execute {
         /// Two words in, `N` out.
         ///
         /// # Safety
-        /// As [`execute`].
+        /// As [`execute()`].
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn two<const N: usize>(
@@ -146,7 +146,7 @@ macro_rules! execute {
         /// Two pairs in, `N` words out.
         ///
         /// # Safety
-        /// As [`execute`].
+        /// As [`execute()`].
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn four<const N: usize>(
