@@ -1,8 +1,8 @@
 //! BLAKE2b of four messages of one length at once: a lane of 64 bits is a message.
 //!
-//! All 16 words of the working vector stay in registers, but one of them waits in memory while its register is needed for
-//! the rotations by 63. Compilers do not find that, hence the assembly. What is loaded from where it was just stored comes ten
-//! cycles later, so that is done once per half round, with a word that is not needed soon.
+//! All 16 words of the working vector stay in registers, but one of them waits in memory while its register is needed
+//! for the rotations by 63. Compilers do not find that, hence the assembly. What is loaded from where it was just
+//! stored comes ten cycles later, so that is done once per half round, with a word that is not needed soon.
 
 use std::arch::asm;
 
@@ -274,9 +274,9 @@ impl Compression {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn run(&mut self) {
-        // SAFETY: reads and writes `self`, at places below 864 that the schedule or the code says, and reads the initial vector,
-        // the twelve rows of the schedule and the rotations. What whole vectors are moved to or from is aligned to 32 bytes,
-        // as the types say; every vector register is declared as overwritten.
+        // SAFETY: reads and writes `self`, at places below 864 that the schedule or the code says, and reads the
+        // initial vector, the twelve rows of the schedule and the rotations. What whole vectors are moved to or from is
+        // aligned to 32 bytes, as the types say; every vector register is declared as overwritten.
         unsafe {
             asm!(
                 each!(load_h 0 1 2 3 4 5 6 7),

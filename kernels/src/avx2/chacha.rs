@@ -1,8 +1,8 @@
 //! ChaCha20 of eight blocks at once: a lane of 32 bits is a block, of whatever states the blocks may be.
 //!
 //! All 16 words stay in registers, but one of them waits in memory while its register is needed for the rotations by 12
-//! and by 7. Compilers do not find that, hence the assembly. What is loaded from where it was just stored comes ten cycles
-//! later, so that another word waits each time, and none that is needed soon.
+//! and by 7. Compilers do not find that, hence the assembly. What is loaded from where it was just stored comes ten
+//! cycles later, so that another word waits each time, and none that is needed soon.
 
 use std::arch::asm;
 use std::arch::x86_64::_mm256_setr_epi32;

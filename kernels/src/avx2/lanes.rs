@@ -183,8 +183,8 @@ pub(super) unsafe fn load_transposed64([a, b, c, d]: [*const u8; 4]) -> [Lanes; 
     }
 }
 
-/// The last 16 of 32 bytes at `low`, then those at `high`: by a blend, of which processors do more in a cycle than of any
-/// other way to put halves together.
+/// The last 16 of 32 bytes at `low`, then those at `high`: by a blend, of which processors do more in a cycle than of
+/// any other way to put halves together.
 ///
 /// # Safety
 /// 32 bytes can be read at each.

@@ -1,7 +1,7 @@
 //! The instructions of the kernel for processors with AVX2.
 //!
-//! [`Avx2`] can only exist where the processor has it; everything in this folder is reached through its methods. What is
-//! done with them is in the folder `vector`.
+//! [`Avx2`] can only exist where the processor has it; everything in this folder is reached through its methods. What
+//! is done with them is in the folder `vector`.
 
 #![allow(
     unsafe_code,
@@ -32,7 +32,8 @@ impl Avx2 {
     }
 }
 
-impl Vectors for Avx2 {
+// SAFETY: `new` is the only way to a value.
+unsafe impl Vectors for Avx2 {
     #[inline(always)]
     unsafe fn xor_eights(self, runs: &[Run], tasks: &[Task]) {
         // SAFETY: `self` exists, so there is AVX2; and the caller's promise.

@@ -28,13 +28,11 @@ const LIMB: u64 = (1 << 26) - 1;
 /// The bit above a block, in its limb.
 const TOP_BIT: u64 = 1 << 24;
 
-/// The tags of any number of messages, handed to `put` with the messages' numbers. Eight go together, of which the first four and the last four should each be of
-/// much the same length.
+/// The tags of any number of messages, handed to `put` with the messages' numbers. Eight go together, of which the
+/// first four and the last four should each be of much the same length.
 ///
 /// # Safety
-/// Headers can be read for 48 bytes, messages for all their blocks, and tails, from three blocks before block
-/// `HEAD_BLOCKS` on, for as many as the longest of the four messages has. A message is at least three blocks long, and its
-/// head can be read for as many as the longest of the four has, up to `HEAD_BLOCKS`.
+/// As [`Vectors::tags`](crate::vector::Vectors::tags).
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn tags(messages: &[Message], mut put: impl FnMut(usize, [u8; 16])) {
     let mut powers = Powers::new();
@@ -96,8 +94,8 @@ fn clamped_limbs(words: &[Lanes; 8]) -> Limbs {
 /// What the blocks of a chunk are multiplied by, in the layout that the assembly knows.
 #[repr(C)]
 struct Powers {
-    /// For the last three blocks, the last one first: r^k · 2^(32 i) for a block's word i, and for i = 4 the bit that is
-    /// set above every block.
+    /// For the last three blocks, the last one first: r^k · 2^(32 i) for a block's word i, and for i = 4 the bit that
+    /// is set above every block.
     multiples: [[Limbs; 5]; CHUNK - 1],
     /// For the first block and what precedes it: r^4.
     fourth: Factor,

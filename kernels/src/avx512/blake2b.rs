@@ -23,8 +23,8 @@ struct Compression {
     message: [[Lanes; 2]; 16],
     /// What is hashed so far.
     h: [[Lanes; 2]; 8],
-    /// Words 8 to 15 of the working vector as they begin, for all lanes: the initial vector's, changed by how many bytes
-    /// are hashed, and by whether they are all.
+    /// Words 8 to 15 of the working vector as they begin, for all lanes: the initial vector's, changed by how many
+    /// bytes are hashed, and by whether they are all.
     initial: [u64; 8],
 }
 
@@ -65,7 +65,10 @@ unsafe fn hash_sets<const SETS: usize>(
     messages: [*const u8; 2 * SET],
     len: usize,
 ) -> [[[u8; 64]; SET]; 2] {
-    let mut h = IV.map(|word| [all64(word); 2]);
+    let mut h = [[zero(); 2]; 8];
+    for (h, word) in h.iter_mut().zip(IV) {
+        *h = [all64(word); 2];
+    }
     h[0] = [all64(IV[0] ^ 0x0101_0000 ^ digest as u64); 2];
     let mut compression = Compression { message: [[zero(); 2]; 16], h, initial: IV };
     for at in (0..len).step_by(BLOCK) {
@@ -89,7 +92,9 @@ unsafe fn hash_sets<const SETS: usize>(
 
     let mut hashes = [[[0; 64]; SET]; 2];
     for (set, hashes) in hashes[..SETS].iter_mut().enumerate() {
-        let rows = transpose64(compression.h.map(|word| word[set]));
+        let [a, b, c, d, e, f, g, h] = compression.h;
+        let words = [a[set], b[set], c[set], d[set], e[set], f[set], g[set], h[set]];
+        let rows = transpose64(words);
         for (hash, row) in hashes.iter_mut().zip(rows) {
             // SAFETY: hashes are 64 bytes.
             unsafe { store(hash.as_mut_ptr(), row) };
@@ -214,9 +219,9 @@ impl Compression {
                 )
             };
         }
-        // SAFETY: reads and writes `self`, at places below 3136 that the schedule or the code says, and reads the twelve rows of
-        // the schedule. What whole vectors are moved to or from is aligned to 64 bytes, as the type says; every vector
-        // register that changes is declared as overwritten.
+        // SAFETY: reads and writes `self`, at places below 3136 that the schedule or the code says, and reads the
+        // twelve rows of the schedule. What whole vectors are moved to or from is aligned to 64 bytes, as the type
+        // says; every vector register that changes is declared as overwritten.
         unsafe {
             if SETS == 2 {
                 run!(

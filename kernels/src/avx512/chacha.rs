@@ -1,7 +1,7 @@
 //! ChaCha20 of 32 blocks at once, or of sixteen: a lane of 32 bits is a block, of whatever states the blocks may be.
 //!
-//! Two groups of sixteen go side by side, all their words in registers, as some processors would wait for the results of
-//! one. Compilers do not keep them there, hence the assembly.
+//! Two groups of sixteen go side by side, all their words in registers, as some processors would wait for the results
+//! of one. Compilers do not keep them there, hence the assembly.
 
 use std::arch::asm;
 use std::ptr;
@@ -43,7 +43,8 @@ pub(super) unsafe fn xor_eights(runs: &[Run], tasks: &[Task]) {
     }
     for (i, four) in fours.iter().enumerate() {
         let words = keystreams(&mut start, &ahead);
-        // Prepared before this is transposed, so that the next rounds, which want other execution units, follow at once.
+        // Prepared before this is transposed, so that the next rounds, which want other execution units, follow at
+        // once.
         if let Some([a, b, c, d]) = fours.get(i + 1) {
             // SAFETY: the caller's promise.
             unsafe {
@@ -213,8 +214,8 @@ unsafe fn xor_words_of_eights(words: [Lanes; 16], low: Place, high: Place) {
     }
 }
 
-/// The first 32 bytes of block 0 of 32 states' keystreams, word by word, a lane for a state: of the first sixteen, and of
-/// the others.
+/// The first 32 bytes of block 0 of 32 states' keystreams, word by word, a lane for a state: of the first sixteen, and
+/// of the others.
 ///
 /// # Safety
 /// Headers can be read for 48 bytes.
@@ -400,8 +401,8 @@ macro_rules! ask_for {
     };
 }
 
-/// The blocks of both groups that start from `start`: twenty rounds, and what they started from added. Returns the first
-/// group's words; the second's are in `start.second`, since transposition needs registers besides.
+/// The blocks of both groups that start from `start`: twenty rounds, and what they started from added. Returns the
+/// first group's words; the second's are in `start.second`, since transposition needs registers besides.
 ///
 /// The lines of `ahead` are asked for meanwhile, a few at a time: as many at once as there are would have all wait.
 #[target_feature(enable = "avx512f")]
@@ -409,8 +410,8 @@ macro_rules! ask_for {
 fn keystreams(start: &mut Start, ahead: &[[*const u8; GROUP]; 2]) -> [Lanes; 16] {
     let (a, b, c, d, e, f, g, h): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
     let (i, j, k, l, m, n, o, p): (Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes, Lanes);
-    // SAFETY: reads `ahead` and `start`, and writes the latter where the second group goes, all aligned to 64 bytes as its
-    // type says; every vector register is declared as written; a prefetch never faults.
+    // SAFETY: reads `ahead` and `start`, and writes the latter where the second group goes, all aligned to 64 bytes as
+    // its type says; every vector register is declared as written; a prefetch never faults.
     unsafe {
         asm!(
             for_first!(load_word),

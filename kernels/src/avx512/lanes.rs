@@ -145,16 +145,23 @@ pub(super) unsafe fn load_quarters<const AT: usize>(
     lanes
 }
 
+// Spelt out, since not every closure on vectors is inlined: some pass them through memory.
+
 /// Rows to columns: 16 × 16 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose32(rows: [Lanes; 16]) -> [Lanes; 16] {
-    // In each 128 bits words 0 to 3 of rows 4 i to 4 i + 3, then whole 128 bits.
-    let quads: [[Lanes; 4]; 4] =
-        std::array::from_fn(|i| transpose_quarters32(std::array::from_fn(|k| rows[4 * i + k])));
-    let columns: [[Lanes; 4]; 4] =
-        std::array::from_fn(|word| transpose128(std::array::from_fn(|i| quads[i][word])));
-    std::array::from_fn(|i| columns[i % 4][i / 4])
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = rows;
+    // In each 128 bits the words of four rows, then whole 128 bits.
+    let [a, b, c, d] = transpose_quarters32([a, b, c, d]);
+    let [e, f, g, h] = transpose_quarters32([e, f, g, h]);
+    let [i, j, k, l] = transpose_quarters32([i, j, k, l]);
+    let [m, n, o, p] = transpose_quarters32([m, n, o, p]);
+    let [w0, w4, w8, w12] = transpose128([a, e, i, m]);
+    let [w1, w5, w9, w13] = transpose128([b, f, j, n]);
+    let [w2, w6, w10, w14] = transpose128([c, g, k, o]);
+    let [w3, w7, w11, w15] = transpose128([d, h, l, p]);
+    [w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15]
 }
 
 /// Rows to columns, 4 × 4 words of 32 bits in each 128 bits.
@@ -181,32 +188,54 @@ pub(super) fn transpose128(rows: [Lanes; 4]) -> [Lanes; 4] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose64(rows: [Lanes; 8]) -> [Lanes; 8] {
-    let low: [Lanes; 4] = std::array::from_fn(|i| low64(rows[2 * i], rows[2 * i + 1]));
-    let high: [Lanes; 4] = std::array::from_fn(|i| high64(rows[2 * i], rows[2 * i + 1]));
-    let (even, odd) = (transpose128(low), transpose128(high));
-    std::array::from_fn(|i| if i % 2 == 0 { even[i / 2] } else { odd[i / 2] })
+    let [a, b, c, d, e, f, g, h] = rows;
+    let [w0, w2, w4, w6] = transpose128([low64(a, b), low64(c, d), low64(e, f), low64(g, h)]);
+    let [w1, w3, w5, w7] = transpose128([high64(a, b), high64(c, d), high64(e, f), high64(g, h)]);
+    [w0, w1, w2, w3, w4, w5, w6, w7]
 }
 
-/// Rows to columns: 8 × 8 words of 64 bits, the rows from memory. A half of a row is put beside another as it is loaded,
-/// which leaves fewer shuffles than [`transpose64`] needs.
+/// Rows to columns: 8 × 8 words of 64 bits, the rows from memory. A half of a row is put beside another as it is
+/// loaded, which leaves fewer shuffles than [`transpose64`] needs.
 ///
 /// # Safety
 /// 64 bytes can be read from each.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn load_transposed64(rows: [*const u8; 8]) -> [Lanes; 8] {
-    let half = |row: usize, half: usize| rows[row].wrapping_add(32 * half).cast();
+    let [a, b, c, d, e, f, g, h] = rows;
     // SAFETY: the caller's promise: rows are two halves.
-    let beside = |low: usize, high: usize, i: usize| unsafe {
-        let low = _mm512_castsi256_si512(_mm256_loadu_si256(half(low, i)));
-        _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(half(high, i)))
+    let (low, high) = unsafe {
+        let low = [load_halves(a, c), load_halves(b, d), load_halves(e, g), load_halves(f, h)];
+        let [a, b, c, d, e, f, g, h] = rows.map(|row| row.wrapping_add(32));
+        (low, [load_halves(a, c), load_halves(b, d), load_halves(e, g), load_halves(f, h)])
     };
-    let columns = [0, 1].map(|i| {
-        let (a, b, c, d) = (beside(0, 2, i), beside(1, 3, i), beside(4, 6, i), beside(5, 7, i));
-        let (low, high) = ([low64(a, b), low64(c, d)], [high64(a, b), high64(c, d)]);
-        [even128(low[0], low[1]), even128(high[0], high[1]), odd128(low[0], low[1]), odd128(high[0], high[1])]
-    });
-    std::array::from_fn(|word| columns[word / 4][word % 4])
+    let [w0, w1, w2, w3] = transpose_halves64(low);
+    let [w4, w5, w6, w7] = transpose_halves64(high);
+    [w0, w1, w2, w3, w4, w5, w6, w7]
+}
+
+/// The 32 bytes at `low`, then the 32 at `high`.
+///
+/// # Safety
+/// They can be read.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_halves(low: *const u8, high: *const u8) -> Lanes {
+    // SAFETY: the caller's promise; the loads need no alignment.
+    unsafe {
+        let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.cast()));
+        _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.cast()))
+    }
+}
+
+/// Rows to columns: four words of 64 bits of eight rows, of which numbers 0 and 2, 1 and 3, 4 and 6, 5 and 7 lie
+/// together.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_halves64([a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
+    let (low, low_) = (low64(a, b), low64(c, d));
+    let (high, high_) = (high64(a, b), high64(c, d));
+    [even128(low, low_), even128(high, high_), odd128(low, low_), odd128(high, high_)]
 }
 
 #[cfg(test)]

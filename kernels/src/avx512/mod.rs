@@ -1,7 +1,7 @@
 //! The instructions of the kernel for processors with AVX-512, from Intel's Ice Lake and AMD's Zen 4 on.
 //!
-//! [`Avx512`] can only exist where the processor has them all; everything in this folder is reached through its methods.
-//! What is done with them is in the folder `vector`.
+//! [`Avx512`] can only exist where the processor has them all; everything in this folder is reached through its
+//! methods. What is done with them is in the folder `vector`.
 
 #![allow(
     unsafe_code,
@@ -43,7 +43,8 @@ impl Avx512 {
     }
 }
 
-impl Vectors for Avx512 {
+// SAFETY: `new` is the only way to a value.
+unsafe impl Vectors for Avx512 {
     #[inline(always)]
     unsafe fn xor_eights(self, runs: &[Run], tasks: &[Task]) {
         // SAFETY: `self` exists, so there is AVX-512; and the caller's promise.

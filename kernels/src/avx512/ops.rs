@@ -68,7 +68,8 @@ functions! {
     fn popcnt16(a: Word) -> Word { _mm512_popcnt_epi16(a) }
     fn popcnt32(a: Word) -> Word { _mm512_popcnt_epi32(a) }
 
-    /// What the low nibble gives is too much if the high one is not zero, but with its top bit set, when both give zero.
+    /// What the low nibble gives is too much if the high one is not zero, but with its top bit set, when both give
+    /// zero.
     fn clz8(a: Word) -> Word {
         let high_nibbles = and(_mm512_srli_epi16(a, 4), all32(0x0f0f_0f0f));
         let high = _mm512_shuffle_epi8(everywhere(CLZ_HIGH), high_nibbles);

@@ -1,9 +1,9 @@
 //! Poly1305 of eight messages at once, a lane of 64 bits for a message, four blocks of each per reduction.
 //!
-//! Numbers are in limbs of 52, 52 and 26 bits. The processor multiplies the low 52 bits of two lanes and adds either half
-//! of the product to a third: the high half belongs to the next limb, and what lies above a limb need not be masked.
-//! Nothing is reduced within a product, since limb i of a block or of the accumulator meets r^k · 2^(52 i), brought
-//! into limbs beforehand: that is 17 halves of products for a block.
+//! Numbers are in limbs of 52, 52 and 26 bits. The processor multiplies the low 52 bits of two lanes and adds either
+//! half of the product to a third: the high half belongs to the next limb, and what lies above a limb need not be
+//! masked. Nothing is reduced within a product, since limb i of a block or of the accumulator meets r^k · 2^(52 i),
+//! brought into limbs beforehand: that is 17 halves of products for a block.
 //!
 //! The last block of a chunk is not multiplied at all but begins the sums; the r that it lacks comes at the very end.
 
@@ -42,8 +42,8 @@ const TOP_LIMB: u64 = (1 << 26) - 1;
 /// The bit above a block, in its limb.
 const TOP_BIT: u64 = 1 << 24;
 
-/// The tags of any number of messages, handed to `put` with the messages' numbers. Eight go together, which should be of
-/// much the same length.
+/// The tags of any number of messages, handed to `put` with the messages' numbers. Eight go together, which should be
+/// of much the same length.
 ///
 /// # Safety
 /// As [`Vectors::tags`](crate::vector::Vectors::tags).
@@ -210,10 +210,10 @@ impl Sums {
 
     /// The number in limbs again.
     ///
-    /// At most, in units of 2^52: a chunk has 12 low and 12 high halves of products for each limb, one block that is not
-    /// multiplied, and [`Powers::top_bits`], which makes 20 and twice 32 when added up; and 9 products of little more
-    /// than 2^26 in `high[2]`. So `over` is less than 2^56, the first limb with five times that less than 2^59, and what
-    /// the second one passes on at most 32.
+    /// At most, in units of 2^52: a chunk has 12 low and 12 high halves of products for each limb, one block that is
+    /// not multiplied, and [`Powers::top_bits`], which makes 20 and twice 32 when added up; and 9 products of little
+    /// more than 2^26 in `high[2]`. So `over` is less than 2^56, the first limb with five times that less than 2^59,
+    /// and what the second one passes on at most 32.
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn reduced(&self) -> Limbs {
@@ -290,13 +290,13 @@ unsafe fn tags_of_eight(
     let chunks = each64(chunks);
     let head = (HEAD_BLOCKS / CHUNK) as u64;
     let (heads, tails) = (messages.map(|message| message.head), messages.map(|message| message.tail));
-    let next = next.map(|message| message.head);
+    let (next_heads, next_tails) = (next.map(|message| message.head), next.map(|message| message.tail));
     let mut h = [zero(); 3];
     // SAFETY: the caller's promise.
     unsafe {
-        add_chunks(&mut h, powers, &heads, 0..shortest.min(head), &next);
+        add_chunks(&mut h, powers, &heads, 0..shortest.min(head), &next_heads);
         add_last_chunks(&mut h, powers, &heads, shortest.min(head)..longest.min(head), chunks);
-        add_chunks(&mut h, powers, &tails, head..shortest, &tails);
+        add_chunks(&mut h, powers, &tails, head..shortest, &next_tails);
         add_last_chunks(&mut h, powers, &tails, shortest.max(head)..longest, chunks);
         h = add_rest(&h, powers, messages);
     }
@@ -312,19 +312,20 @@ unsafe fn tags_of_eight(
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512vbmi2")]
 unsafe fn add_rest(h: &Limbs, powers: &Powers, messages: [&Message; WIDTH]) -> Limbs {
-    let rows = messages.map(|message| {
+    let mut rows = [zero(); WIDTH];
+    for (row, message) in rows.iter_mut().zip(messages) {
         let blocks = message.blocks as usize;
         let piece = if blocks / CHUNK * CHUNK < HEAD_BLOCKS { message.head } else { message.tail };
         let start = piece.wrapping_add(BLOCK * blocks).wrapping_sub(BLOCK * (CHUNK - 1));
         // Of 64-bit words, two a block: those of the blocks that are left, at the end of three blocks.
         let present: __mmask8 = 0b11_1111 & (0b11_1111 << (2 * (CHUNK - 1 - blocks % CHUNK)));
         // SAFETY: the caller's promise, and nothing else is read; the lengths are 16 bytes.
-        unsafe {
+        *row = unsafe {
             let blocks = _mm512_maskz_loadu_epi64(present, start.cast());
             let lengths = _mm_loadu_si128(message.lengths.as_ptr().cast());
             _mm512_mask_broadcast_i32x4(blocks, 0xf000, lengths)
-        }
-    });
+        };
+    }
     let words = transpose64(rows);
     let left = each64(messages.map(|message| u64::from(message.blocks) % CHUNK as u64 + 1));
     let top_bit = all64(TOP_BIT);
@@ -397,8 +398,8 @@ macro_rules! merge {
     };
 }
 
-/// `low += x * factor` and `high += x * factor`, the halves of the product: the factor `limb` after the one at an offset
-/// in [`Powers`].
+/// `low += x * factor` and `high += x * factor`, the halves of the product: the factor `limb` after the one at an
+/// offset in [`Powers`].
 macro_rules! add_product {
     ($low:tt $high:tt $factor:tt, $x:tt $limb:tt $($from:tt)+) => {
         concat!(

@@ -15,8 +15,8 @@ pub(crate) const IV: [u64; 8] = [
     0x5be0_cd19_137e_2179,
 ];
 
-/// Which word of the message is added where, for each round, in bytes from the first word's lanes, where each word's are
-/// `stride` bytes after the one's before.
+/// Which word of the message is added where, for each round, in bytes from the first word's lanes, where each word's
+/// are `stride` bytes after the one's before.
 pub(crate) const fn schedule(stride: u16) -> [[u16; 16]; 12] {
     let mut schedule = [
         [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],

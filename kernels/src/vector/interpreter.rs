@@ -93,7 +93,8 @@ pub(super) struct LaneInterpreter<V> {
     program: LaneProgram,
     /// What `program` was made from.
     buffer: Vec<u32>,
-    /// Rows: zeros, waiting ones, inputs, results, masks, rests of branches, the items' memory; and the program's buffer.
+    /// Rows: zeros, waiting ones, inputs, results, masks, rests of branches, the items' memory; and the program's
+    /// buffer.
     memory: Vec<PerLane>,
     /// Where each source is in `memory`, in bytes.
     sources: Vec<u32>,
@@ -361,9 +362,9 @@ impl MemoryRows {
 /// A cycle that is running.
 ///
 /// Its methods that are not safe ask for the same. `memory` has all rows: what `sources` and `tile` say are rows of it,
-/// or lie in the program's buffer with a row's length behind them; masks and rests are there for as many branches as can
-/// be open at a time. `output` is that of the first of all lanes, with room for a tile behind each lane's. And what a
-/// program's step names is that program's.
+/// or lie in the program's buffer with a row's length behind them; masks and rests are there for as many branches as
+/// can be open at a time. `output` is that of the first of all lanes, with room for a tile behind each lane's. And what
+/// a program's step names is that program's.
 struct Run<'a> {
     /// Start of the rows.
     memory: *mut u8,

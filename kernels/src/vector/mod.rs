@@ -53,7 +53,10 @@ pub(crate) use each;
 /// An instruction set: a value is the proof that this processor has it, and AVX2 besides.
 ///
 /// Everything works across messages or states, one to a lane, wherever there are enough of them.
-pub(crate) trait Vectors: Copy + Send {
+///
+/// # Safety
+/// There is a value only where the processor has these instructions, and AVX2.
+pub(crate) unsafe trait Vectors: Copy + Send {
     /// XORs eight consecutive blocks for each task, which names the first of them.
     ///
     /// # Safety
@@ -70,9 +73,10 @@ pub(crate) trait Vectors: Copy + Send {
     /// should be neighbours: up to sixteen go together.
     ///
     /// # Safety
-    /// Headers can be read for 48 bytes, messages for all their blocks. Of the sixteen messages that begin at a multiple of
-    /// sixteen, every one's head can be read for as many blocks as the longest has, up to `HEAD_BLOCKS`, and every one's
-    /// tail, from three blocks before block `HEAD_BLOCKS` on, for as many. A message is at least three blocks long.
+    /// Headers can be read for 48 bytes, messages for all their blocks. Of the sixteen messages that begin at a
+    /// multiple of sixteen, every one's head can be read for as many blocks as the longest has, up to `HEAD_BLOCKS`,
+    /// and every one's tail, from three blocks before block `HEAD_BLOCKS` on, for as many. A message is at least three
+    /// blocks long.
     unsafe fn tags(self, messages: &[Message], put: impl FnMut(usize, [u8; 16]));
 
     /// BLAKE2b with digests of `DIGEST` bytes, 32 or 64, of any number of messages of one length, handed to `put` with
@@ -90,8 +94,8 @@ pub(crate) trait Vectors: Copy + Send {
     /// Executes an instruction on [`interpreter::LANES`] lanes.
     ///
     /// # Safety
-    /// All operands that the opcode takes must be readable, and all results that it gives writable and aligned to 64 bytes, for a
-    /// row each. Results must not overlap operands.
+    /// All operands that the opcode takes must be readable, and all results that it gives writable and aligned to 64
+    /// bytes, for a row each. Results must not overlap operands.
     unsafe fn execute(self, compute: &Compute, operands: Operands);
 }
 

@@ -39,8 +39,8 @@ impl Run {
     };
 }
 
-/// Some blocks of a list of runs: the first or only one of them, by its run's place in the list, in the upper half, and its
-/// place in the run.
+/// Some blocks of a list of runs: the first or only one of them, by its run's place in the list, in the upper half, and
+/// its place in the run.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct Task(u32);
@@ -86,8 +86,8 @@ impl Task {
 #[target_feature(enable = "avx2")]
 pub(crate) unsafe fn xor_runs<V: Vectors>(vectors: V, runs: &[Run]) {
     for runs in runs.chunks(RUNS) {
-        // How many blocks a run has nobody predicts. So all the eights that there can be are listed, and then as many are
-        // taken as there are, without a branch; what is left of each run goes together.
+        // How many blocks a run has nobody predicts. So all the eights that there can be are listed, and then as many
+        // are taken as there are, without a branch; what is left of each run goes together.
         let mut eights = [Task(0); RUNS * RUN_BLOCKS / 8 + 4];
         let mut singles = [Task(0); RUNS * 7 + 1];
         let (mut eights_len, mut singles_len) = (0, 0);

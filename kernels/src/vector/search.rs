@@ -1,7 +1,8 @@
 //! The search over soft nonces (spec §8, step 5), many states at a time.
 //!
 //! Nobody predicts what a header asks for. So what is done of each state does not depend on that, wherever the memory
-//! allows to do a little more than is needed: states are listed by what they do, and each list is gone through without branches.
+//! allows to do a little more than is needed: states are listed by what they do, and each list is gone through without
+//! branches.
 //!
 //! Items are not copied into the states. In rounds 1 to 3 a state that deciphers is authenticated straight from the
 //! table, and only what lies behind the item is deciphered, since the next item overwrites the rest; one that enciphers
@@ -284,8 +285,8 @@ impl<V: Vectors> Rounds<V> {
         }
     }
 
-    /// The tags of all states. Enciphered messages are read from the state, those to be deciphered from the item. Asks for the
-    /// next items.
+    /// The tags of all states. Enciphered messages are read from the state, those to be deciphered from the item. Asks
+    /// for the next items.
     #[target_feature(enable = "avx2")]
     fn authenticate(
         &mut self,
