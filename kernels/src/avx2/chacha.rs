@@ -10,10 +10,7 @@ use std::arch::x86_64::_mm256_setr_epi32;
 use super::lanes::*;
 use crate::vector::each;
 use crate::vector::prefetch;
-use crate::vector::runs::{BLOCK, Run, Task};
-
-/// "expand 32-byte k"
-const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+use crate::vector::runs::{BLOCK, CONSTANTS, Run, Task};
 
 /// How many eights before their turn sources are asked for.
 const AHEAD: usize = 4;

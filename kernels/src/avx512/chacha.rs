@@ -9,10 +9,7 @@ use std::ptr;
 use super::lanes::*;
 use crate::vector::each;
 use crate::vector::prefetch;
-use crate::vector::runs::{BLOCK, Run, Task};
-
-/// "expand 32-byte k"
-const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+use crate::vector::runs::{BLOCK, CONSTANTS, Run, Task};
 
 /// Blocks of a group.
 const GROUP: usize = 16;
@@ -94,8 +91,8 @@ fn list_sources<'a>(
 pub(super) unsafe fn xor_singles(runs: &[Run], tasks: &[Task]) {
     let Some(last) = tasks.last() else { return };
     let mut start = Start::new();
-    let mut idle = [0_u8; BLOCK];
-    let idle = Place::of(runs, last).idle(idle.as_mut_ptr());
+    let mut nowhere = [0_u8; BLOCK];
+    let idle = Place::of(runs, last).idle(nowhere.as_mut_ptr());
     let group = |i: usize| tasks.chunks(2 * GROUP).nth(i).unwrap_or_default();
     tasks.iter().take(2 * GROUP).for_each(|task| prefetch(task.source(runs)));
     // Listed two turns ahead: nothing should be read as a vector soon after it was written in pieces.

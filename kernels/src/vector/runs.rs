@@ -7,6 +7,9 @@ use super::Vectors;
 /// Bytes of a block.
 pub(crate) const BLOCK: usize = 64;
 
+/// ChaCha20's first four words: "expand 32-byte k".
+pub(crate) const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+
 /// Most blocks of a run: as many as a state's content has.
 pub(crate) const RUN_BLOCKS: usize = 32;
 
