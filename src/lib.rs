@@ -46,6 +46,7 @@ pub mod pool;
 pub mod protocol;
 pub mod report;
 pub mod scheduler;
+mod self_test;
 pub mod sharing;
 mod shutdown;
 pub mod tune;

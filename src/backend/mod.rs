@@ -8,7 +8,6 @@
 pub mod choose;
 pub mod cpu;
 pub mod gpu;
-mod self_test;
 
 use std::{
     num::NonZero,

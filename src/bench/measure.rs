@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernels::{Validator, WorkBits};
+use kernels::WorkBits;
 
 use super::{
     BenchError, Measurement, Setup, Stopper,
@@ -15,7 +15,7 @@ use super::{
     rig::{Event, Keep, Rig},
     window::{Reading, Window},
 };
-use crate::{backend::Counters, values::Found};
+use crate::{backend::Counters, self_test, values::Found};
 
 /// How often time is looked at while no round ends.
 const TICK: Duration = Duration::from_millis(100);
@@ -182,7 +182,7 @@ fn sampler(sample: Arc<Mutex<VecDeque<Arc<Found>>>>, most: usize) -> Keep {
 
 fn validate(sample: &[Arc<Found>], name: impl Fn(usize) -> String) -> Result<(), BenchError> {
     let pairs: Vec<_> = sample.iter().map(|found| (&found.announcement, &found.job.parent_hash.0)).collect();
-    let verdicts = Validator::new().validate_batch(&pairs);
+    let verdicts = self_test::validator().validate_batch(&pairs);
     let wrong: Vec<_> = sample.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_err()).collect();
     match wrong.first() {
         None => Ok(()),

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use kernels::{Announcement, Hash32, Invalid};
 use tokio::sync::oneshot;
 
-use crate::protocol::BATCH;
+use crate::{protocol::BATCH, self_test};
 
 /// The most announcements that a validator is handed at once. Whether their batches are refused anyway is looked at
 /// in between.
@@ -61,7 +61,7 @@ impl ValidatorFactory {
 
 impl Default for ValidatorFactory {
     fn default() -> Self {
-        Self::new(kernels::Validator::new)
+        Self::new(self_test::validator)
     }
 }
 

@@ -55,7 +55,8 @@ pub use self::{
     share::{Share, ShareError},
     topology::parse_list,
 };
-use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, choose::CANDIDATES, self_test};
+use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, choose::CANDIDATES};
+use crate::self_test::{self, Choice, Wrong};
 use crate::values::{BackendId, Found, Round};
 
 /// What the user can say of the CPU backend.
@@ -75,13 +76,8 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// What it computes is wrong.
-    #[error("the CPU's {kernel} kernel computes wrongly, so nothing is mined with it: {reason}")]
-    SelfTest {
-        /// The kernel.
-        kernel: &'static str,
-        /// What the self-test found.
-        reason: String,
-    },
+    #[error(transparent)]
+    SelfTest(#[from] Wrong),
     /// The processors chosen are not there.
     #[error(transparent)]
     Share(#[from] ShareError),
@@ -148,7 +144,7 @@ impl CpuBackend {
 
     /// Starts threads that inherit the priority and the processors of this one.
     fn start_here(id: BackendId, settings: Settings, sink: Sink) -> Result<Self, StartError> {
-        let choice = Choice::new(settings.kernel, &Kernel::available(), self_test::prove)?;
+        let choice = settings.kernel.map_or_else(self_test::fastest, self_test::asked_for)?;
         let shared = Arc::new(Shared {
             id,
             sink,
@@ -280,40 +276,6 @@ fn description(Choice { kernel, reason }: &Choice, threads: usize, teams: usize)
         plural(threads),
         plural(teams)
     )
-}
-
-/// The kernel that mines, and why it does.
-#[derive(Debug, PartialEq)]
-struct Choice {
-    kernel: Kernel,
-    reason: String,
-}
-
-impl Choice {
-    /// The kernel asked for, or else the first of `available` that computes as it should by `prove`.
-    fn new(
-        asked: Option<Kernel>,
-        available: &[Kernel],
-        prove: impl Fn(Kernel) -> Result<(), String>,
-    ) -> Result<Self, StartError> {
-        let failed = |kernel: Kernel, reason| StartError::SelfTest { kernel: kernel.name(), reason };
-        if let Some(kernel) = asked {
-            prove(kernel).map_err(|reason| failed(kernel, reason))?;
-            return Ok(Self { kernel, reason: "asked for".into() });
-        }
-        let mut first_failure = None;
-        for &kernel in available {
-            match (prove(kernel), &first_failure) {
-                (Ok(()), None) => {
-                    return Ok(Self { kernel, reason: "the fastest that this processor can run".into() });
-                }
-                (Ok(()), Some(failure)) => return Ok(Self { kernel, reason: format!("{failure}") }),
-                (Err(reason), None) => first_failure = Some(failed(kernel, reason)),
-                (Err(_), Some(_)) => {}
-            }
-        }
-        Err(first_failure.expect("the portable kernel is always there"))
-    }
 }
 
 impl Backend for CpuBackend {
@@ -477,27 +439,6 @@ mod tests {
         protocol::BlockHash,
         values::{HardNonces, Job},
     };
-
-    #[test]
-    fn a_kernel_that_computes_wrongly_gives_way_unless_it_is_asked_for() {
-        let available = Kernel::available();
-        let (fastest, slowest) = (available[0], available[available.len() - 1]);
-        let choice = Choice::new(None, &available, |_| Ok(())).expect("all kernels are right");
-        assert_eq!(
-            (choice.kernel, choice.reason.as_str()),
-            (fastest, "the fastest that this processor can run")
-        );
-        let wrong = |kernel: Kernel| if kernel == Kernel::Portable { Ok(()) } else { Err("2 of 3".into()) };
-        let choice = Choice::new(None, &available, wrong).expect("one kernel is right");
-        assert_eq!(choice.kernel, slowest);
-        if fastest != slowest {
-            let said =
-                format!("the CPU's {fastest} kernel computes wrongly, so nothing is mined with it: 2 of 3");
-            assert_eq!(choice.reason, said);
-            assert_eq!(Choice::new(Some(fastest), &available, wrong).expect_err("wrong").to_string(), said);
-        }
-        assert!(Choice::new(None, &available, |_| Err("nothing".into())).is_err());
-    }
 
     fn backend(threads: usize) -> (CpuBackend, mpsc::Receiver<BackendEvent>) {
         let (sender, events) = mpsc::channel();

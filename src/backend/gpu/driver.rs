@@ -22,8 +22,9 @@ use super::{
     recovery::{Recovery, Verdict},
 };
 use crate::{
-    backend::{BackendEvent, Counters, Reach, Sink, Step, self_test::KnownRound},
+    backend::{BackendEvent, Counters, Reach, Sink, Step},
     protocol::BlockHash,
+    self_test::KnownRound,
     values::{BackendId, HardNonces, Job, Moment, Round},
 };
 

@@ -498,10 +498,8 @@ mod tests {
 
     use super::super::merkle::{hashes_of, tables_bytes, trees_bytes};
     use super::*;
-    use crate::backend::{
-        gpu::context::testing::{TestGpu, on_each_gpu},
-        self_test::KnownRound,
-    };
+    use crate::backend::gpu::context::testing::{TestGpu, on_each_gpu};
+    use crate::self_test::KnownRound;
 
     /// A loop compiles soonest.
     fn config(tile: u32) -> SearchConfig {
