@@ -105,7 +105,9 @@ fn first_right(available: &[Kernel], prove: impl Fn(Kernel) -> Result<(), String
                 return Ok(Choice { kernel, reason });
             }
             Err(reason) => {
-                first_wrong.get_or_insert(Wrong { kernel: kernel.name(), reason });
+                let wrong = Wrong { kernel: kernel.name(), reason };
+                tracing::warn!("{wrong}");
+                first_wrong.get_or_insert(wrong);
             }
         }
     }

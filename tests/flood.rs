@@ -179,7 +179,7 @@ struct Slow {
 fn slow_clients_are_cut_off_in_time_and_disturb_nobody() {
     let pool = start(&[]);
     stock(&pool);
-    let before = pool.resident();
+    let before = pool.forget_peak();
     let head = submit_head(999_997).into_bytes();
     let with = |rest: &str| [&head, rest.as_bytes()].concat();
     let (stall, whole) = (Duration::from_millis(1500), Duration::from_secs(4));
@@ -313,7 +313,7 @@ fn slow_clients_are_cut_off_in_time_and_disturb_nobody() {
 fn clients_that_take_no_answers_get_no_more_of_them() {
     let pool = start(&[]);
     stock(&pool);
-    let before = pool.resident();
+    let before = pool.forget_peak();
     let clients = scaled(20, 200);
     let request = b"GET /config.json HTTP/1.1\r\nhost: pool\r\n\r\n".repeat(100);
     let log = mining_meanwhile(&pool, || {
@@ -352,7 +352,7 @@ fn many_connections_on_which_nothing_is_asked_keep_nobody_out() {
         let pool =
             start(&["--connections", &most.to_string(), "--idle-timeout", "60s", "--header-timeout", "60s"]);
         stock(&pool);
-        let before = pool.resident();
+        let before = pool.forget_peak();
         let mut held = Vec::new();
         let log = mining_meanwhile(&pool, || {
             for number in 0..many {
@@ -412,7 +412,7 @@ fn where_nobody_gives_way_a_new_connection_is_told_so_and_other_addresses_are_le
 fn bodies_without_end_are_refused_in_time_and_take_no_memory() {
     let pool = start(&[]);
     stock(&pool);
-    let before = pool.resident();
+    let before = pool.forget_peak();
     let head = submit_head(999_997);
     for length in ["1099511627776", "9223372036854775807", "18446744073709551614", "20000000"] {
         let (status, text) = raw(pool.handler, format!("{head}content-length: {length}\r\n\r\n").as_bytes());
@@ -449,7 +449,7 @@ fn bodies_without_end_are_refused_in_time_and_take_no_memory() {
 fn heads_that_are_too_long_or_have_too_many_headers_are_refused() {
     let pool = start(&[]);
     stock(&pool);
-    let before = pool.resident();
+    let before = pool.forget_peak();
     let clients = scaled(4, 50);
     let long = "x".repeat(4 << 20);
     let many: String = (0..100_000).map(|number| format!("x-{number}: y\r\n")).collect();
@@ -566,7 +566,7 @@ fn assert_rubbish_is_refused(to: SocketAddrV4, rows: &[Rubbish]) {
 fn requests_that_are_none_are_refused_each_for_itself() {
     let pool = start(&[]);
     stock(&pool);
-    let before = pool.resident();
+    let before = pool.forget_peak();
     let log = mining_meanwhile(&pool, || {
         let (for_master, for_handler): (Vec<_>, Vec<_>) =
             rubbish().into_iter().partition(|(_, bytes, _)| !bytes.starts_with(b"POST"));
@@ -658,7 +658,7 @@ fn batches_beyond_the_bound_are_told_503_memory_stays_and_the_pool_recovers() {
         })
         .collect();
     let request = submit(parent.height, &nonsense);
-    let before = pool.resident();
+    let before = pool.forget_peak();
     let statuses = BTreeMap::from([200, 400, 503].map(|status| (status, AtomicUsize::new(0))));
     let end = Instant::now() + Duration::from_secs(scaled(3, 20) as u64);
     let (most_queued, over) = (AtomicUsize::new(0), AtomicBool::new(false));

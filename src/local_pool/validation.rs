@@ -12,6 +12,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -87,19 +88,26 @@ pub struct Validation {
 }
 
 impl Validation {
-    /// Starts the threads.
+    /// Starts the threads, and waits until each has its validator: what the kernels' proof takes is taken before the
+    /// pool listens, not from the first batch.
     ///
     /// # Errors
     /// If the system has no threads to give.
     pub fn start(threads: usize, factory: &ValidatorFactory) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let validation = Self { queue: queue.clone() };
+        // Nothing is sent: the channel closes when the last thread is ready, or has panicked.
+        let (preparing, prepared) = mpsc::channel::<()>();
         for index in 0..threads {
-            let (queue, factory) = (queue.clone(), factory.clone());
-            thread::Builder::new()
-                .name(format!("validator {index}"))
-                .spawn(move || work(&queue, &factory))?;
+            let (queue, factory, preparing) = (queue.clone(), factory.clone(), preparing.clone());
+            thread::Builder::new().name(format!("validator {index}")).spawn(move || {
+                let validator = (factory.0)();
+                drop(preparing);
+                work(&queue, validator, &factory);
+            })?;
         }
+        drop(preparing);
+        let _ = prepared.recv();
         Ok(validation)
     }
 
@@ -246,8 +254,7 @@ impl Queue {
     }
 }
 
-fn work(queue: &Queue, factory: &ValidatorFactory) {
-    let mut validator = (factory.0)();
+fn work(queue: &Queue, mut validator: Box<dyn Validator>, factory: &ValidatorFactory) {
     while let Some((parent, tasks)) = queue.pop() {
         let all: Vec<(&Batch, u32)> =
             tasks.iter().flat_map(|task| task.indices.iter().map(|index| (&*task.batch, *index))).collect();

@@ -63,12 +63,14 @@ impl Pool {
         line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    /// Resident memory in MiB.
-    pub fn resident(&self) -> u64 {
-        self.status("VmRSS") / 1024
+    /// Resident memory in MiB, from which on [`Pool::peak`] counts. A kernel that cannot forget the old peak says
+    /// that one here, too.
+    pub fn forget_peak(&self) -> u64 {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+        self.peak()
     }
 
-    /// The most that it ever was.
+    /// The most resident memory that it ever had, or had since [`Pool::forget_peak`], in MiB.
     pub fn peak(&self) -> u64 {
         self.status("VmHWM") / 1024
     }
