@@ -21,7 +21,8 @@ use crate::{
     protocol::{PayTo, PayToError, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
-    sharing, shutdown,
+    sharing,
+    shutdown::{self, Asked},
     upload::{self, Limit},
 };
 
@@ -279,18 +280,6 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
     sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let control = miner.control();
-    let mut asked = 0;
-    shutdown::on_signal(move || {
-        asked += 1;
-        if asked > 2 {
-            // It was asked twice and has not gone: whatever holds it up does not hold this up.
-            display::restore_terminal();
-            std::process::exit(1);
-        }
-        control.stop();
-    })
-    .context("cannot catch Ctrl-C")?;
-    let control = miner.control();
     let file = resolved.file.clone();
     let mut current = resolved;
     let changed = control.clone();
@@ -299,15 +288,21 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         true
     })
     .context("cannot start a thread")?;
-    shutdown::on_hangup(move |terminal_gone| {
-        if terminal_gone {
+    let mut stops = 0;
+    shutdown::on_signal(move |asked| match asked {
+        // The thread that takes it lives as long as the process.
+        Asked::Reload => drop(ask.send(())),
+        Asked::Stop => {
+            stops += 1;
+            if stops > 2 {
+                // It was asked twice and has not gone: whatever holds it up does not hold this up.
+                display::restore_terminal();
+                std::process::exit(1);
+            }
             control.stop();
-        } else {
-            // The thread that takes it lives as long as the process.
-            let _ = ask.send(());
         }
     })
-    .context("cannot catch SIGHUP")?;
+    .context("cannot catch Ctrl-C")?;
     let ledger = miner.run()?;
     if let Some(pool) = own_pool {
         let accepted: u64 = ledger.pools.iter().map(|account| account.accepted).sum();

@@ -178,7 +178,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     tracing::info!("mine on it with: pktmine ann -p ADDRESS {}", pool.url());
 
     let (signal, signals) = mpsc::channel();
-    shutdown::on_signal(move || {
+    shutdown::on_stop(move || {
         let _ = signal.send(());
     })
     .context("cannot catch Ctrl-C")?;
