@@ -47,6 +47,10 @@ pub struct Arguments {
     #[arg(value_name = "POOL_URL", value_parser = pool_url)]
     pools: Vec<Url>,
 
+    /// Fail where no pool is named, instead of mining against a pool of one's own: for services
+    #[arg(long)]
+    require_pool: bool,
+
     /// Address that is paid
     #[arg(short, long, value_name = "ADDRESS", value_parser = payment_address)]
     paymentaddr: Option<PayTo>,
@@ -249,6 +253,11 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;
     let settings = if arguments.pools.is_empty() {
+        if arguments.require_pool {
+            let missing = "for which pool? name one as an argument, as pools in the settings file or as PKTMINE_POOLS \
+                           (--require-pool: none of one's own is started, which would pay nobody)";
+            return Err(UsageError(missing.into()).into());
+        }
         if arguments.paymentaddr.is_some() {
             tracing::warn!(
                 "the payment address is of no use without a pool: name one, or leave --paymentaddr away"

@@ -215,8 +215,8 @@ fn list_of(there: &[String]) -> String {
 }
 
 /// What a user without any device can do.
-pub const NO_DEVICE: &str = "no driver shows any: install your card's Vulkan driver (for NVIDIA the proprietary driver, \
-                             else Mesa's: mesa-vulkan-drivers on Debian and Ubuntu)";
+pub const NO_DEVICE: &str = "no driver shows any: install Vulkan's loader (libvulkan1 on Debian and Ubuntu) and your \
+                             card's driver (for NVIDIA the proprietary driver, else Mesa's: mesa-vulkan-drivers)";
 
 impl Selection {
     /// The devices that are meant, each once, in the order of the list. Graphics cards are looked for only if there may be
