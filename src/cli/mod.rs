@@ -20,6 +20,8 @@ use std::{
     io::{ErrorKind, Write},
     process::ExitCode,
     str::FromStr,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -28,7 +30,10 @@ use kernels::{Kernel, kernel::UnknownKernel};
 use url::Url;
 
 use self::log::Log;
-use crate::config::{ConfigError, Layers, Resolved, with_switches};
+use crate::{
+    config::{ConfigError, Layers, Resolved, with_switches},
+    report::PATIENCE,
+};
 
 /// Announcement miner and hardware benchmark for PacketCrypt.
 #[derive(Debug, Parser)]
@@ -207,24 +212,39 @@ fn print(bytes: impl AsRef<[u8]>) -> anyhow::Result<()> {
     }
 }
 
-/// Writes to stderr; where that is not possible there is nobody left to tell.
+/// Writes to stderr; where that is not possible, or not soon, there is nobody left to tell.
 fn complain(text: impl Display) {
-    let _ = write!(anstream::stderr(), "{text}");
+    let text = text.to_string();
+    let (end, ended) = mpsc::channel();
+    let write = move || {
+        let _ = anstream::stderr().write_all(text.as_bytes());
+        let _ = end.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = ended.recv_timeout(PATIENCE);
+    }
 }
 
 /// Reads a pool's address.
 fn pool_url(text: &str) -> Result<Url, UsageError> {
     let web = |text: &str| {
-        let url = Url::parse(text).ok()?;
-        (matches!(url.scheme(), "http" | "https") && url.host_str().is_some()).then_some(url)
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err("it must begin with http:// or https://".to_owned());
+        }
+        match url.query().or(url.fragment()) {
+            Some(more) => Err(format!("nothing is asked of a pool by its address ({more:?})")),
+            None => Ok(url),
+        }
     };
-    web(text).ok_or_else(|| {
+    web(text).map_err(|why| {
         let meant = format!("http://{text}");
-        let is_bare = !text.contains("://") && web(&meant).is_some();
-        let meant = if is_bare { &meant } else { "http://pool.example.com" };
-        UsageError(format!(
-            "{text:?} is not a pool's address: it must begin with http:// or https:// (try {meant})"
-        ))
+        let (why, meant) = if text.contains("://") || web(&meant).is_err() {
+            (why.as_str(), "http://pool.example.com")
+        } else {
+            ("it must begin with http:// or https://", meant.as_str())
+        };
+        UsageError(format!("{text:?} is not a pool's address: {why} (try {meant})"))
     })
 }
 

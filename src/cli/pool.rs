@@ -203,8 +203,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     pool.shutdown();
     match output.finish(last, PATIENCE) {
-        Ok(_) | Err(OutputError::Closed) => Ok(Exit::Done),
-        Err(error) => Err(error.into()),
+        Err(error @ OutputError::Failed(_)) => Err(error.into()),
+        Ok(_) | Err(OutputError::Closed | OutputError::Stalled) => Ok(Exit::Done),
     }
 }
 
