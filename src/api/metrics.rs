@@ -8,7 +8,6 @@ use std::{
 
 use super::machine::Usage;
 use crate::{
-    pool::shown,
     protocol::difficulty_shown,
     report::{Phase, Snapshot},
     upload::{Account, HandlerRow},
@@ -362,16 +361,14 @@ fn fates(account: &Account) -> [(&'static str, f64); 7] {
     ]
 }
 
-/// Addresses as they are shown, and so that they differ: two samples of the same labels would have Prometheus refuse
-/// them all.
+/// Addresses so that they differ: two samples of the same labels would have Prometheus refuse them all.
 fn distinct<'a>(addresses: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut seen = BTreeMap::<String, usize>::new();
+    let mut seen = BTreeMap::<&str, usize>::new();
     addresses
         .map(|address| {
-            let name = address.parse().map_or_else(|_| address.to_owned(), |url| shown(&url));
-            let count = seen.entry(name.clone()).or_default();
+            let count = seen.entry(address).or_default();
             *count += 1;
-            if *count == 1 { name } else { format!("{name} ({count})") }
+            if *count == 1 { address.to_owned() } else { format!("{address} ({count})") }
         })
         .collect()
 }
@@ -520,25 +517,6 @@ mod tests {
         job.asked = Some(kernels::WorkBits::new(0x2002_0000).expect("valid work bits"));
         let text = render(&snapshot, &Usage::default());
         assert!(text.contains("\npktmine_job_pool_difficulty 128\n"), "{text}");
-    }
-
-    #[test]
-    fn addresses_that_differ_in_a_password_alone_are_told_apart_without_it() {
-        let account = |pool: &str| Account {
-            pool: pool.into(),
-            handlers: vec![HandlerRow { url: pool.into(), ..HandlerRow::default() }],
-            ..Account::default()
-        };
-        let accounts = ["http://me:old@pool.example/", "http://me:new@pool.example/"].map(account);
-        let text = render(&limited(accounts.into()), &Usage::default());
-        let mut names: Vec<_> =
-            text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        // Of each family there are two lines that say what it is.
-        assert_eq!(names.len(), all, "{text}");
-        assert!(!text.contains('@') && text.contains("{pool=\"http://pool.example/ (2)\""), "{text}");
     }
 
     #[test]

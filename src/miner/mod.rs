@@ -29,11 +29,12 @@ use self::{
 use crate::{
     backend::{self, Backend, BackendInfo, Sink, cpu, gpu},
     display::Display,
-    pool::{self, shown},
+    pool,
     protocol::PayTo,
     report::{Format, Output, OutputError, Watch},
     scheduler::CancelPolicy,
     upload::{self, Ledger},
+    values::Address,
 };
 
 /// How long uploads may go on after mining has stopped, unless tests say otherwise.
@@ -151,7 +152,8 @@ impl Miner {
         settings.pools.retain(|url| {
             let is_new = known.insert(url.clone());
             if !is_new {
-                tracing::warn!("{} is named twice: it gets every announcement once", shown(url));
+                let address = Address::from(url.clone());
+                tracing::warn!("{address} is named twice: it gets every announcement once");
             }
             is_new
         });

@@ -163,10 +163,10 @@ impl<O: Outside> Loop<O> {
             counters: Counters::default(),
             failed: None,
         };
-        let names: Vec<_> = settings.pools.iter().map(Url::to_string).collect();
         let pools = Pools::new(settings.pools.clone(), settings.pool.clone());
         let fitter = Fitter::new(capacity(&settings), assumed_rate(&settings, &infos));
         Self {
+        let names: Vec<_> = (0..pools.len()).map(|pool| pools.label(PoolId(pool)).to_owned()).collect();
             leader: pools.leader(),
             pools,
             fitter,
@@ -294,8 +294,8 @@ impl<O: Outside> Loop<O> {
         self.schedule(scheduler::Event::Policy(keep.cancel));
         let listed = self.pools.list(pools, keep.pool, self.now());
         self.outside.resize(self.pools.len(), upload.uploaders);
-        self.settings.pools = listed.iter().map(|(_, url)| url.clone()).collect();
-        let listed = listed.into_iter().map(|(pool, url)| (pool, url.to_string())).collect();
+        self.settings.pools = listed.iter().map(|(_, address)| Url::clone(address)).collect();
+        let listed = listed.into_iter().map(|(pool, _)| (pool, self.pools.label(pool).to_owned())).collect();
         self.upload(upload::Event::Change { pools: listed, settings: upload });
         self.fit_line();
         self.pools(pool::Event::Tick);
