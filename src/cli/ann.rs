@@ -248,15 +248,17 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;
     let settings = if arguments.pools.is_empty() {
-        if arguments.paymentaddr.is_some() {
+        let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
+        if let Some(address) = &arguments.paymentaddr {
             tracing::warn!(
-                "the payment address is of no use without a pool: name one, or leave --paymentaddr away"
+                "NOBODY IS PAID, {address} least of all: an address was given (--paymentaddr) and no pool. Name one, as \
+                 in: pktmine ann -p {address} http://pool.example.com"
             );
         }
-        let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
         let url = pool.url();
         own_pool = Some(pool);
-        settings(&arguments, vec![url], LOCAL_PAY_TO.parse().expect("it has letters only"))?
+        let pay_to = LOCAL_PAY_TO.parse().expect("it has letters only");
+        miner::Settings { own_pool: true, ..settings(&arguments, vec![url], pay_to)? }
     } else {
         named_pools(&arguments)?
     };

@@ -51,6 +51,8 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Masters, the leading one first.
     pub pools: Vec<Url>,
+    /// Whether they are a pool of the program's own, which pays nobody. That does not change while mining.
+    pub own_pool: bool,
     /// How masters are asked.
     pub pool: pool::Settings,
     /// How long a master may take to answer.
@@ -83,6 +85,7 @@ impl Settings {
     pub fn new(pools: Vec<Url>, pay_to: PayTo, seed: u64) -> Self {
         Self {
             pools,
+            own_pool: false,
             pool: pool::Settings::default(),
             fetch_timeout: FETCH_TIMEOUT,
             upload: upload::Settings::new(pay_to, seed),
