@@ -56,11 +56,13 @@ fill() {
 }
 
 release=$work/release/pktmine-$version-$machine-linux
-mkdir -p "$release/completions" "$release/docs"
+mkdir -p "$release"/{completions,docs,benches,packaging}
 install -m 755 "$binary" "$release/pktmine"
-cp "$root/README.md" "$root"/LICENSE-* "$root/packaging/pktmine.toml" "$release"
+cp "$root/README.md" "$root"/LICENSE-* "$release"
+# As in the repository, since README.md and docs/ point there.
 cp "$root"/docs/*.md "$release/docs"
-cp -r "$root/packaging/systemd" "$release/systemd"
+cp "$root/benches/RESULTS.md" "$release/benches"
+cp -r "$root"/packaging/{README.md,pktmine.toml,systemd,grafana,kubernetes} "$release/packaging"
 "$binary" man --out "$release/man"
 for shell in bash zsh fish; do
     "$binary" completions "$shell" >"$release/completions/pktmine.$shell"
@@ -68,9 +70,11 @@ done
 fill hiveos "$work/hiveos/pktmine"
 fill mmpos "$work/mmpos/pktmine"
 
-archive "$release" "$out/$(basename "$release").tar.gz"
-archive "$work/hiveos/pktmine" "$out/hiveos/pktmine-$version.tar.gz"
-archive "$work/mmpos/pktmine" "$out/mmpos/pktmine-$version.tar.gz"
-(cd "$out" && sha256sum -- *.tar.gz */*.tar.gz >SHA256SUMS)
+made=("$(basename "$release").tar.gz" "hiveos/pktmine-$version.tar.gz" "mmpos/pktmine-$version.tar.gz")
+archive "$release" "$out/${made[0]}"
+archive "$work/hiveos/pktmine" "$out/${made[1]}"
+archive "$work/mmpos/pktmine" "$out/${made[2]}"
+# Of these alone: older ones may lie beside them.
+(cd "$out" && sha256sum -- "${made[@]}" >SHA256SUMS)
 echo "made in $out:"
 cat "$out/SHA256SUMS"

@@ -99,7 +99,6 @@ fn idle_time() -> Option<Duration> {
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
-        // The keys of our own terminal are for the miner.
         let own = rustix::fs::fstat(std::io::stdin()).map_or(0, |stat| stat.st_rdev);
         let in_folder = |folder: &str, prefix: &'static str| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -109,8 +108,8 @@ fn idle_time() -> Option<Duration> {
         let terminals = in_folder("/dev/pts", "").chain(in_folder("/dev", "tty"));
         let last = terminals.filter_map(|entry| {
             let metadata = entry.metadata().ok()?;
-            let is_other = metadata.file_type().is_char_device() && metadata.rdev() != own;
-            is_other.then(|| metadata.accessed().ok()).flatten()
+            let counts = metadata.file_type().is_char_device() && is_other_terminal(metadata.rdev(), own);
+            counts.then(|| metadata.accessed().ok()).flatten()
         });
         SystemTime::now().duration_since(last.max()?).ok()
     }
@@ -121,9 +120,31 @@ fn idle_time() -> Option<Duration> {
     }
 }
 
+/// Whether a device of those that are called like terminals is one, and not our own, whose keys are for the miner.
+#[cfg(target_os = "linux")]
+fn is_other_terminal(device: u64, own: u64) -> bool {
+    // These stand for whichever terminal opens them (tty, console, ptmx): nobody types there. A service's private
+    // /dev has a new /dev/tty, as if somebody had just typed.
+    const STAND_INS: u32 = 5;
+    device != own && rustix::fs::major(device) != STAND_INS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn somebody_types_at_terminals_but_not_at_devices_that_stand_for_them() {
+        let device = rustix::fs::makedev;
+        let own = device(136, 3);
+        for (major, minor) in [(136, 0), (4, 1), (4, 64)] {
+            assert!(is_other_terminal(device(major, minor), own), "{major}:{minor}");
+        }
+        for (major, minor) in [(136, 3), (5, 0), (5, 1), (5, 2)] {
+            assert!(!is_other_terminal(device(major, minor), own), "{major}:{minor}");
+        }
+    }
 
     #[test]
     fn a_machine_runs_on_its_battery_when_that_discharges_and_nothing_else_feeds_it() {

@@ -265,6 +265,25 @@ fn a_secret_can_be_in_a_file_of_its_own_and_is_not_printed() {
 }
 
 #[test]
+fn scripts_are_told_of_one_setting_as_it_is_whoever_says_it() {
+    let directory = Directory::new();
+    directory.file("token", "a\"b\n");
+    let file = directory.file("a.toml", "http = 4048\nhttp-token = { file = \"token\" }\n");
+    let only = |key: &str, more: &[&str]| {
+        let mut arguments = vec!["config", "print", "--only", key, "-c", file.as_str()];
+        arguments.extend(more);
+        run(pktmine(&arguments).env("RUST_LOG", "off"))
+    };
+    assert_eq!(only("http", &[]), (Some(0), "4048\n".into(), String::new()));
+    assert_eq!(only("http", &["--http", "[::1]:9"]).1, "[::1]:9\n");
+    assert_eq!(only("http-token", &[]).1, "a\"b\n");
+    assert_eq!(only("pools", &[]), (Some(0), String::new(), String::new()));
+    assert_eq!(only("pools", &["-p", "me", "http://a.example", "http://b.example"]).1.lines().count(), 2);
+    let (code, _, stderr) = only("htp", &[]);
+    assert!(code == Some(2) && stderr.contains("there is no setting `htp`"), "{stderr}");
+}
+
+#[test]
 fn settings_that_exclude_each_other_are_judged_by_their_layers() {
     let directory = Directory::new();
     let own_pool = directory.file("own.toml", "difficulty = 7\n");
@@ -314,6 +333,26 @@ fn completions_and_manual_pages_know_every_command() {
     assert!(page("pktmine-ann.1").contains("exact\\-target"));
     let (code, stdout, _) = run(&mut pktmine(&["man"]));
     assert!(code == Some(0) && stdout.contains(".TH"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bash_completes_flags_of_the_alias_and_values_where_they_are_known() {
+    let completed = |line: &[&str]| {
+        let words: String = line.iter().map(|word| format!("'{word}' ")).collect();
+        let script = format!(
+            "source <('{}' completions bash) && COMP_WORDS=({words}) COMP_CWORD={} &&
+             _pktmine pktmine \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\" && echo \"${{COMPREPLY[@]}}\"",
+            env!("CARGO_BIN_EXE_pktmine"),
+            line.len() - 1
+        );
+        // Warnings: compopt is of no use outside of a completion.
+        run(Command::new("bash").args(["-c", &script])).1.trim().to_owned()
+    };
+    assert_eq!(completed(&["pktmine", "annmine", "--ker"]), "--kernel");
+    assert_eq!(completed(&["pktmine", "ann", "--kernel", ""]), "auto avx512 avx2 portable");
+    assert_eq!(completed(&["pktmine", "ann", "--threads", ""]), "", "no names of files");
+    assert!(completed(&["pktmine", "ann", "--config", "Cargo.to"]).contains("Cargo.toml"));
 }
 
 /// A miner whose log is read along.

@@ -1,11 +1,17 @@
 # shellcheck shell=bash
 # Sourced by HiveOS: sets `khs`, the rate in thousands of encryptions a second, and `stats`, an object in its form.
-# Options of the shell that sources it stay as they are.
+# Options and other names of the shell that sources it stay as they are.
 
-pktmine_stats() {
-    local api=${PKTMINE_HTTP:-127.0.0.1:4048} summary backends
-    summary=$(curl -fsS --noproxy '*' --max-time 5 "http://$api/2/summary") || return 1
-    backends=$(curl -fsS --noproxy '*' --max-time 5 "http://$api/2/backends") || return 1
+if stats=$(
+    # What h-run.sh wrote: where the API is, and its token if it has one.
+    { read -r api && read -r token; } <"$(dirname "${BASH_SOURCE[0]}")/pktmine.api" || exit 1
+    # A port alone is one of this machine.
+    [[ $api == *:* ]] || api=127.0.0.1:$api
+    ask() {
+        curl -fsS --noproxy '*' --max-time 5 -H @- "http://$api/2/$1" <<<"${token:+Authorization: Bearer $token}"
+    }
+    summary=$(ask summary) || exit 1
+    backends=$(ask backends) || exit 1
     jq -nc --argjson summary "$summary" --argjson backends "$backends" '
         # "0a:00.0" is bus 10.
         def bus: split(":") | (if length > 2 then .[1] else .[0] end) | ascii_downcase | explode
@@ -29,9 +35,7 @@ pktmine_stats() {
             bus_numbers: [$devices[].bus],
             ver: $summary.version
           }'
-}
-
-if stats=$(pktmine_stats); then
+); then
     khs=$(jq '.hs | add // 0' <<<"$stats")
 else
     # shellcheck disable=SC2034 # HiveOS reads both.

@@ -21,7 +21,8 @@ use crate::{
     protocol::{PayTo, PayToError, difficulty_shown},
     report::Format,
     scheduler::CancelPolicy,
-    sharing, shutdown,
+    sharing,
+    shutdown::{self, Asked},
     upload::{self, Limit},
 };
 
@@ -45,6 +46,10 @@ pub struct Arguments {
     /// Pools to mine for; the first one that is up decides what is mined, all get every announcement
     #[arg(value_name = "POOL_URL", value_parser = pool_url)]
     pools: Vec<Url>,
+
+    /// Fail where no pool is named, instead of mining against a pool of one's own: for services
+    #[arg(long)]
+    require_pool: bool,
 
     /// Address that is paid
     #[arg(short, long, value_name = "ADDRESS", value_parser = payment_address)]
@@ -248,6 +253,11 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     // Kept until the end: dropping it stops it.
     let mut own_pool = None;
     let settings = if arguments.pools.is_empty() {
+        if arguments.require_pool {
+            let missing = "for which pool? name one as an argument, as pools in the settings file or as PKTMINE_POOLS \
+                           (--require-pool: none of one's own is started, which would pay nobody)";
+            return Err(UsageError(missing.into()).into());
+        }
         let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
         if let Some(address) = &arguments.paymentaddr {
             tracing::warn!(
@@ -281,18 +291,6 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
     sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let control = miner.control();
-    let mut asked = 0;
-    shutdown::on_signal(move || {
-        asked += 1;
-        if asked > 2 {
-            // It was asked twice and has not gone: whatever holds it up does not hold this up.
-            display::restore_terminal();
-            std::process::exit(1);
-        }
-        control.stop();
-    })
-    .context("cannot catch Ctrl-C")?;
-    let control = miner.control();
     let file = resolved.file.clone();
     let mut current = resolved;
     let changed = control.clone();
@@ -301,15 +299,21 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         true
     })
     .context("cannot start a thread")?;
-    shutdown::on_hangup(move |terminal_gone| {
-        if terminal_gone {
+    let mut stops = 0;
+    shutdown::on_signal(move |asked| match asked {
+        // The thread that takes it lives as long as the process.
+        Asked::Reload => drop(ask.send(())),
+        Asked::Stop => {
+            stops += 1;
+            if stops > 2 {
+                // It was asked twice and has not gone: whatever holds it up does not hold this up.
+                display::restore_terminal();
+                std::process::exit(1);
+            }
             control.stop();
-        } else {
-            // The thread that takes it lives as long as the process.
-            let _ = ask.send(());
         }
     })
-    .context("cannot catch SIGHUP")?;
+    .context("cannot catch Ctrl-C")?;
     let ledger = miner.run()?;
     if let Some(pool) = own_pool {
         let accepted: u64 = ledger.pools.iter().map(|account| account.accepted).sum();

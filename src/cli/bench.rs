@@ -188,7 +188,7 @@ pub(super) fn stop_on_signal() -> anyhow::Result<Stopper> {
     let stopper = Stopper::default();
     let asked = stopper.clone();
     let mut times = 0;
-    shutdown::on_signal(move || {
+    shutdown::on_stop(move || {
         times += 1;
         if times > 1 {
             std::process::exit(1);

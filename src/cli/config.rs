@@ -13,7 +13,18 @@ pub enum Arguments {
     /// Check a settings file: tells all that is wrong with it, and exits with 2 if anything is
     Check(Check),
     /// Print the settings that `ann` with the same flags would have, with where each comes from, as a settings file
-    Print(Box<ann::Arguments>),
+    Print(Box<Print>),
+}
+
+/// What to print.
+#[derive(Debug, Args)]
+pub struct Print {
+    /// Nothing but the value of this setting, as it is, a secret too: for scripts
+    #[arg(long, value_name = "KEY")]
+    only: Option<String>,
+
+    #[command(flatten)]
+    flags: ann::Arguments,
 }
 
 /// What to check.
@@ -50,8 +61,20 @@ pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Ex
     }
 }
 
-/// Prints settings as a file that gives them again.
-pub fn print(resolved: &Resolved) -> anyhow::Result<Exit> {
+/// Prints settings as a file that gives them again, or the values of one, each in a line.
+pub fn print(arguments: &Print, resolved: &Resolved) -> anyhow::Result<Exit> {
+    if let Some(key) = &arguments.only {
+        let Some(setting) = resolved.get(key) else {
+            let text = format!(
+                "--only: there is no setting `{key}`; `pktmine config print` names all that there are"
+            );
+            return Err(UsageError(text).into());
+        };
+        let lines: String =
+            setting.values.iter().map(|value| format!("{}\n", value.to_string_lossy())).collect();
+        super::print(lines)?;
+        return Ok(Exit::Done);
+    }
     let mut out = String::from("# Settings of `pktmine ann`");
     match &resolved.file {
         Some(file) => writeln!(out, "; {} was read.", file.display())?,

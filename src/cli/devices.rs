@@ -160,6 +160,8 @@ mod tests {
         let cpu = cpu::About::this_machine();
         let text = table(&[], &cpu);
         assert!(text.contains("none: no driver shows any: install"), "{text}");
+        // Minimal systems have neither the loader nor a driver.
+        assert!(text.contains("libvulkan1") && text.contains("mesa-vulkan-drivers"), "{text}");
         assert!(text.contains("(used)"), "{text}");
         assert_eq!(object(&[], &cpu)["gpus"], json!([]));
     }

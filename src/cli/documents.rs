@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Command};
+use clap::{Arg, Args, Command, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man as Page;
 
@@ -47,12 +47,38 @@ one. While \fBpktmine ann\fR runs it is read again when it changes and on SIGHUP
 0 when all is done, 1 when something failed, 2 when the command line or the settings are wrong.
 "#;
 
+/// What `--kernel` takes on one machine or another: completions are for all.
+const KERNELS: [&str; 4] = ["auto", "avx512", "avx2", "portable"];
+
 /// Prints a completion script.
-pub fn completions(arguments: &Completions, mut definition: Command) -> anyhow::Result<Exit> {
+pub fn completions(arguments: &Completions, definition: Command) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
+    // Aliases that are not shown are not completed either.
+    let definition = definition.mut_subcommand("ann", |ann| ann.alias(None).visible_alias("annmine"));
+    let mut definition = definition.mut_subcommands(with_hints);
     clap_complete::generate(arguments.shell, &mut definition, "pktmine", &mut script);
     print(script)?;
     Ok(Exit::Done)
+}
+
+/// Has the values of flags completed: kernels, and files and folders only where they are asked for.
+fn with_hints(command: Command) -> Command {
+    let hinted = |arg: Arg| {
+        let of_kind = |name: &str| {
+            arg.get_value_names().is_some_and(|names| names.iter().any(|shown| shown.as_str().contains(name)))
+        };
+        if arg.get_id() == "kernel" {
+            return arg.value_parser(KERNELS);
+        }
+        let hint = match arg.get_value_hint() {
+            ValueHint::Unknown if of_kind("FILE") => ValueHint::FilePath,
+            ValueHint::Unknown if of_kind("DIR") => ValueHint::DirPath,
+            ValueHint::Unknown => ValueHint::Other,
+            hint => hint,
+        };
+        if arg.get_action().takes_values() { arg.value_hint(hint) } else { arg }
+    };
+    command.mut_args(hinted).mut_subcommands(with_hints)
 }
 
 /// Prints the program's page, or writes all pages.
@@ -84,4 +110,18 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Page::new(command.clone()).manual("pktmine").render(&mut page)?;
     page.extend_from_slice(MORE.as_bytes());
     Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::Kernel;
+
+    use super::*;
+
+    #[test]
+    fn every_kernel_of_this_processor_is_completed() {
+        for kernel in Kernel::available() {
+            assert!(KERNELS.contains(&kernel.name()), "{}", kernel.name());
+        }
+    }
 }

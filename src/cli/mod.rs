@@ -169,7 +169,9 @@ pub fn run() -> ExitCode {
         (Command::Ann(arguments), Some((layers, resolved))) => {
             ann::run(arguments, layers, resolved, &mut log)
         }
-        (Command::Config(config::Arguments::Print(_)), Some((_, resolved))) => config::print(&resolved),
+        (Command::Config(config::Arguments::Print(print)), Some((_, resolved))) => {
+            config::print(&print, &resolved)
+        }
         (Command::Config(config::Arguments::Check(check)), _) => config::check(&definition(), &check),
         (Command::Ann(_) | Command::Config(_), None) => unreachable!("these commands have settings"),
         (Command::Bench(arguments), _) => bench::run(arguments),

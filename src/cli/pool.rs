@@ -178,29 +178,33 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     tracing::info!("mine on it with: pktmine ann -p ADDRESS {}", pool.url());
 
     let (signal, signals) = mpsc::channel();
-    shutdown::on_signal(move || {
+    shutdown::on_stop(move || {
         let _ = signal.send(());
     })
     .context("cannot catch Ctrl-C")?;
     let output = Output::start(anstream::stdout()).context("cannot start a thread")?;
     let started = Instant::now();
-    loop {
+    let last = loop {
         let left = arguments.duration.map(|duration| duration.saturating_sub(started.elapsed()));
         let wait = left.map_or(arguments.interval, |left| left.min(arguments.interval));
         let over = match signals.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => left.is_some_and(|left| left <= wait),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         };
-        output.write(statistics(&pool.stats(), arguments.json));
-        // Whoever read the statistics has gone: the pool is of no more use to them.
-        if over || output.failure().is_some() {
-            break;
+        let text = statistics(&pool.stats(), arguments.json);
+        if over {
+            break Some(text);
         }
-    }
+        output.write(text);
+        // Whoever read the statistics has gone: the pool is of no more use to them.
+        if output.failure().is_some() {
+            break None;
+        }
+    };
     pool.shutdown();
-    match output.finish(PATIENCE) {
-        Err(error @ OutputError::Failed(_)) => Err(error.into()),
-        Ok(()) | Err(OutputError::Closed | OutputError::Stalled(_)) => Ok(Exit::Done),
+    match output.finish(last, PATIENCE) {
+        Ok(_) | Err(OutputError::Closed) => Ok(Exit::Done),
+        Err(error) => Err(error.into()),
     }
 }
 

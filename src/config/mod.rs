@@ -48,6 +48,9 @@ const TABLES: [&str; 2] = ["pool", "bench"];
 /// Settings that `config print` keeps to itself.
 const SECRETS: [&str; 1] = ["http-token"];
 
+/// Flags that say where settings are, and which of them `config print` shows: no settings themselves.
+const NO_SETTINGS: [&str; 2] = ["config", "only"];
+
 /// How like two names must be for one to be taken for the other mistyped.
 const ALIKE: f64 = 0.75;
 
@@ -485,8 +488,10 @@ impl Layers {
         let mut line: Vec<OsString> = vec![self.program.get_name().into()];
         line.extend(self.path.iter().map(Into::into));
         let mut rest: Vec<OsString> = Vec::new();
-        if let Some(config) = self.typed.try_get_one::<String>("config").ok().flatten() {
-            line.push(format!("--config={config}").into());
+        for name in NO_SETTINGS {
+            if let Some(value) = self.typed.try_get_one::<String>(name).ok().flatten() {
+                line.push(format!("--{name}={value}").into());
+            }
         }
         for ((_, arg), setting) in settings_of(self.command()).zip(settings) {
             if !setting.is_default {
@@ -675,7 +680,7 @@ fn key_of(arg: &Arg) -> Option<&str> {
         ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
     );
     let key = if arg.is_positional() { Some(arg.get_id().as_str()) } else { arg.get_long() };
-    key.filter(|key| !shows && *key != "config")
+    key.filter(|key| !shows && !NO_SETTINGS.contains(key))
 }
 
 /// A setting's key and its other names.

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    iter,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -28,13 +29,15 @@ pub enum OutputError {
     #[error("stdout cannot be written to: {0}")]
     Failed(String),
     /// Its reader has stopped reading.
-    #[error("stdout is not being read, so {0} lines were left out")]
-    Stalled(u64),
+    #[error("stdout is not being read, so what was to be told last was not written")]
+    Stalled,
 }
 
 /// Texts on their way to stdout.
 pub struct Output {
     texts: SyncSender<String>,
+    /// Written when there are no more.
+    last: Arc<OnceLock<String>>,
     failure: Arc<OnceLock<OutputError>>,
     left_out: AtomicU64,
     ended: Receiver<()>,
@@ -48,10 +51,11 @@ impl Output {
     pub fn start(mut to: impl Write + Send + 'static) -> io::Result<Self> {
         let (texts, waiting) = mpsc::sync_channel::<String>(WAITING);
         let (end, ended) = mpsc::channel();
-        let failure = Arc::new(OnceLock::new());
-        let first_failure = failure.clone();
+        let (last, failure) = (Arc::new(OnceLock::<String>::new()), Arc::new(OnceLock::new()));
+        let (very_last, first_failure) = (last.clone(), failure.clone());
         thread::Builder::new().name("output".into()).spawn(move || {
-            for text in waiting {
+            let very_last = iter::from_fn(move || very_last.get().cloned()).take(1);
+            for text in waiting.into_iter().chain(very_last) {
                 if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
                     let _ = first_failure.set(match error.kind() {
                         io::ErrorKind::BrokenPipe => OutputError::Closed,
@@ -61,7 +65,7 @@ impl Output {
             }
             let _ = end.send(());
         })?;
-        Ok(Self { texts, failure, left_out: AtomicU64::new(0), ended })
+        Ok(Self { texts, last, failure, left_out: AtomicU64::new(0), ended })
     }
 
     /// Writes a text, soon. It is left out if too many wait.
@@ -76,19 +80,21 @@ impl Output {
         self.failure.get()
     }
 
-    /// Waits until all is written, for as long as `patience`.
+    /// Writes a last text, whatever waits before it, and waits until all is written, for as long as `patience`. Returns
+    /// how many texts were left out.
     ///
     /// # Errors
     /// The first thing that went wrong, also before.
-    pub fn finish(self, patience: Duration) -> Result<(), OutputError> {
+    pub fn finish(self, last: Option<String>, patience: Duration) -> Result<u64, OutputError> {
+        if let Some(last) = last {
+            let _ = self.last.set(last);
+        }
         drop(self.texts);
         let stalled = matches!(self.ended.recv_timeout(patience), Err(RecvTimeoutError::Timeout));
-        if let Some(failure) = self.failure.get() {
-            return Err(failure.clone());
-        }
-        match self.left_out.load(Ordering::Relaxed) {
-            0 if !stalled => Ok(()),
-            left_out => Err(OutputError::Stalled(left_out + u64::from(stalled))),
+        match self.failure.get() {
+            Some(failure) => Err(failure.clone()),
+            None if stalled => Err(OutputError::Stalled),
+            None => Ok(self.left_out.into_inner()),
         }
     }
 }
@@ -131,8 +137,8 @@ mod tests {
         let output = Output::start(gate.clone()).expect("it starts");
         output.write("one\n".into());
         output.write("two\n".into());
-        assert_eq!(output.finish(Duration::from_secs(5)), Ok(()));
-        assert_eq!(*gate.0.lock().expect("not poisoned"), b"one\ntwo\n");
+        assert_eq!(output.finish(Some("last\n".into()), Duration::from_secs(5)), Ok(0));
+        assert_eq!(*gate.0.lock().expect("not poisoned"), b"one\ntwo\nlast\n");
     }
 
     #[test]
@@ -143,9 +149,24 @@ mod tests {
         for _ in 0..100 {
             output.write("line\n".into());
         }
-        let result = output.finish(Duration::from_millis(50));
-        assert!(matches!(result, Err(OutputError::Stalled(n)) if n > 80), "{result:?}");
+        let result = output.finish(Some("last\n".into()), Duration::from_millis(50));
+        assert_eq!(result, Err(OutputError::Stalled));
         drop(asleep);
+    }
+
+    #[test]
+    fn what_is_told_last_is_written_whatever_was_left_out() {
+        let gate = Gate::default();
+        let output = Output::start(gate.clone()).expect("it starts");
+        let asleep = gate.0.lock().expect("not poisoned");
+        for _ in 0..100 {
+            output.write("line\n".into());
+        }
+        drop(asleep);
+        let left_out =
+            output.finish(Some("last\n".into()), Duration::from_secs(5)).expect("it is read again");
+        assert!(left_out > 80, "{left_out}");
+        assert!(gate.0.lock().expect("not poisoned").ends_with(b"line\nlast\n"));
     }
 
     #[test]
@@ -153,7 +174,7 @@ mod tests {
         for (kind, closed) in [(io::ErrorKind::BrokenPipe, true), (io::ErrorKind::StorageFull, false)] {
             let output = Output::start(Broken(kind)).expect("it starts");
             output.write("line\n".into());
-            let result = output.finish(Duration::from_secs(5));
+            let result = output.finish(None, Duration::from_secs(5));
             assert_eq!(matches!(result, Err(OutputError::Closed)), closed);
             assert!(result.is_err());
         }

@@ -60,13 +60,14 @@ pub fn totals(snapshot: &Snapshot) -> String {
 fn write_totals(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
     let found = snapshot.found();
     let time = snapshot.mined.as_secs_f64().max(1e-3);
+    let mean = snapshot.work / time;
     writeln!(
         out,
         "\nmined {time:.1} s: {found} announcements, {:.1} ann/s, {}{}",
         found as f64 / time,
-        scaled(snapshot.work / time),
-        // There is none before the first window is over.
-        if snapshot.rates.highest > 0.0 {
+        scaled(mean),
+        // Windows begin with the miner, the mean with mining: of a short run none may have been as high.
+        if snapshot.rates.highest >= mean {
             format!(", highest {}", scaled(snapshot.rates.highest))
         } else {
             String::new()

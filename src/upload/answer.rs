@@ -135,6 +135,12 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Whether what an answer of that status means is in its text, so that one whose text is cut short is none: a refusal may
+/// be final, or of a handler that is not ready.
+pub(super) fn is_told_by_text(status: u16) -> bool {
+    matches!(status, 200..=299 | 400..=499) && !matches!(status, 401 | 404 | 405 | 408 | 413 | 429)
+}
+
 /// Reads an outcome.
 pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
     let (status, body) = match outcome {
@@ -144,7 +150,9 @@ pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
         PostOutcome::TimedOut => return Outcome::Unclear(Trouble::TimedOut),
         PostOutcome::Answer { status, body } => (*status, body),
     };
-    let answer = serde_json::from_slice::<protocol::Answer>(body).ok();
+    let answer = serde_json::from_slice::<protocol::Answer>(body);
+    let is_cut_short = body.starts_with(b"{") && answer.as_ref().is_err_and(serde_json::Error::is_eof);
+    let answer = answer.ok();
     let text = match &answer {
         Some(answer) => answer.error.join("; "),
         // Malformed requests are answered in plain text.
@@ -164,6 +172,7 @@ pub(super) fn interpret(outcome: &PostOutcome) -> Outcome {
         // A wrong path or method, a redirect, a crowd: the batch is not to blame.
         401 | 404 | 405 | 408 | 429 => Outcome::Kept(Trouble::Status(status, text)),
         413 => Outcome::Refused(Refusal::TooLarge, text),
+        400..=499 if is_cut_short => Outcome::Unclear(Trouble::Garbled),
         400..=499 => refused(text),
         // A failure inside the handler, or of a proxy before it, may have come after the batch was taken. A 503
         // comes before anything is done.
@@ -304,6 +313,15 @@ mod tests {
         assert_eq!(answer(413, "<html>"), Outcome::Refused(Refusal::TooLarge, "<html>".into()));
         let text = r#"Missing request header "x-pc-payto""#;
         assert_eq!(answer(400, text), Outcome::Refused(Refusal::Other, text.into()), "plain text");
+    }
+
+    #[test]
+    fn a_refusal_without_its_end_is_none() {
+        let whole = r#"{"warn":[],"error":["server not ready"],"result":null}"#;
+        for len in 1..whole.len() {
+            assert_eq!(answer(400, &whole[..len]), Outcome::Unclear(Trouble::Garbled), "{len}");
+        }
+        assert_eq!(answer(400, whole), Outcome::Kept(Trouble::NotReady));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use kernels::Announcement;
 use ureq::{Agent, Error, SendBody};
 
-use super::{Post, PostOutcome};
+use super::{Post, PostOutcome, answer::is_told_by_text};
 use crate::{
     http::{client, is_loopback},
     protocol::headers,
@@ -63,8 +63,7 @@ pub fn post(agent: &Agent, post: &Post) -> PostOutcome {
     let mut body = Vec::new();
     let read = response.body_mut().as_reader().take(ANSWER_BYTES).read_to_end(&mut body);
     match read {
-        // A refusal stands, even if its text is cut short.
-        Err(error) if (200..300).contains(&status) => no_answer(error.into()),
+        Err(error) if is_told_by_text(status) => no_answer(error.into()),
         _ => PostOutcome::Answer { status, body },
     }
 }
@@ -360,12 +359,21 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_stands_though_its_text_is_cut_short() {
-        let outcome = post_and(|mut stream| {
-            write!(stream, "HTTP/1.1 400 Bad\r\ncontent-length: 100\r\n\r\nnot eno").unwrap();
-            stream.shutdown(Shutdown::Both).unwrap();
-        });
-        assert_eq!(outcome, PostOutcome::Answer { status: 400, body: b"not eno".into() });
+    fn an_answer_that_is_cut_short_stands_where_its_status_says_all() {
+        for (status, stands) in
+            [(200, false), (400, false), (403, false), (413, true), (429, true), (503, true)]
+        {
+            let outcome = post_and(move |mut stream| {
+                let body = r#"{"warn":[],"error":["server"#;
+                write!(stream, "HTTP/1.1 {status} So\r\ncontent-length: 100\r\n\r\n{body}").unwrap();
+                stream.shutdown(Shutdown::Both).unwrap();
+            });
+            match outcome {
+                PostOutcome::Answer { status: told, .. } => assert_eq!((told, true), (status, stands)),
+                PostOutcome::Broken(_) => assert!(!stands, "{status}"),
+                outcome => panic!("{status}: {outcome:?}"),
+            }
+        }
     }
 
     #[test]

@@ -215,8 +215,8 @@ fn list_of(there: &[String]) -> String {
 }
 
 /// What a user without any device can do.
-pub const NO_DEVICE: &str = "no driver shows any: install your card's Vulkan driver (for NVIDIA the proprietary driver, \
-                             else Mesa's: mesa-vulkan-drivers on Debian and Ubuntu)";
+pub const NO_DEVICE: &str = "no driver shows any: install Vulkan's loader (libvulkan1 on Debian and Ubuntu) and your \
+                             card's driver (for NVIDIA the proprietary driver, else Mesa's: mesa-vulkan-drivers)";
 
 impl Selection {
     /// The devices that are meant, each once, in the order of the list. Graphics cards are looked for only if there may be
@@ -247,7 +247,16 @@ impl Selection {
             if let Some(index) = part.parse().ok().filter(|index| *index < abouts.len()) {
                 return vec![index];
             }
-            let fits = |at: &usize| abouts[*at].name.to_lowercase().contains(&part);
+            // A number that is no index is a word of a name: where card 3 has failed it does not mean an RTX 3090.
+            let is_number = part.bytes().all(|byte| byte.is_ascii_digit());
+            let fits = |at: &usize| {
+                let name = abouts[*at].name.to_lowercase();
+                if is_number {
+                    name.split_whitespace().any(|word| word == part)
+                } else {
+                    name.contains(&part)
+                }
+            };
             (0..abouts.len()).filter(|_| !part.is_empty()).filter(fits).collect()
         };
         // A name can have commas of its own.
@@ -342,9 +351,9 @@ mod tests {
         assert_eq!(choose(" 2, 0"), Ok(vec![0, 2]));
         assert_eq!(choose("nvidia"), Ok(vec![0, 1]));
         assert_eq!(choose("h200,0,NVIDIA"), Ok(vec![0, 1]));
-        assert_eq!(choose("4090"), Ok(vec![0]), "a number that is no index is part of a name");
+        assert_eq!(choose("4090"), Ok(vec![0]), "a number that is no index is a word of a name");
         assert_eq!(choose("llvmpipe (LLVM 15.0.6, 256 bits)"), Ok(vec![2]), "commas of its own");
-        for nothing in ["7", "radeon", "", ",", "0,radeon", "0,"] {
+        for nothing in ["7", "4", "0,5", "radeon", "", ",", "0,radeon", "0,"] {
             let error = choose(nothing).expect_err(nothing).to_string();
             assert!(error.contains("0 NVIDIA RTX 4090, 1 NVIDIA H200, 2 llvmpipe"), "{error}");
         }

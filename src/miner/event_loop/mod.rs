@@ -420,10 +420,8 @@ impl<O: Outside> Loop<O> {
             display.close();
         }
         self.reporter.log_totals(&snapshot);
-        if let (Some(output), Some(totals)) = (&self.output, self.reporter.totals_text(&snapshot)) {
-            output.write(totals);
-        }
-        let written = self.output.take().map_or(Ok(()), |output| output.finish(PATIENCE));
+        let totals = self.reporter.totals_text(&snapshot);
+        let written = self.output.take().map_or(Ok(0), |output| output.finish(totals, PATIENCE));
         if !self.scheduler.has_backends() {
             return Err(MinerError::NoBackend);
         }
@@ -432,10 +430,10 @@ impl<O: Outside> Loop<O> {
             return Err(MinerError::NoWork(reason.to_owned()));
         }
         match written {
-            Err(error @ OutputError::Failed(_)) => Err(MinerError::Output(error)),
-            Err(OutputError::Closed) | Ok(()) => Ok(snapshot.ledger),
-            Err(error @ OutputError::Stalled(_)) => {
-                tracing::warn!("{error}");
+            Err(error @ (OutputError::Failed(_) | OutputError::Stalled)) => Err(MinerError::Output(error)),
+            Err(OutputError::Closed) | Ok(0) => Ok(snapshot.ledger),
+            Ok(left_out) => {
+                tracing::warn!("stdout was not always read, so {left_out} status lines were left out");
                 Ok(snapshot.ledger)
             }
         }
