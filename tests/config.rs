@@ -445,9 +445,10 @@ fn a_file_that_changes_changes_pools_and_threads_while_mining_and_the_ledger_sta
     miner.wait_for("mining on cpu: 2 threads");
     wait_for(&second, 1);
     let taken = first.stats().total.accepted;
-    let limits = "threads = 2\nkernel = 'portable'\nmin-difficulty = 4\nmax-upload = '900Mbit/s'";
+    let limits = "threads = 2\nmin-difficulty = 4\nmax-upload = '900Mbit/s'";
     fs::write(&file, text(&[&second], limits)).expect("it can be written");
     miner.wait_for("settings changed: max-upload, min-difficulty");
+    miner.wait_for("what needed a restart is again as it was: kernel");
     miner.wait_for("difficulty 4 (0x203fffff) for --min-difficulty: the pool asks for 2");
 
     fs::write(&file, "pools = 7\nthread = 2\n").expect("it can be written");

@@ -292,10 +292,10 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let control = miner.control();
     let file = resolved.file.clone();
-    let mut current = resolved;
+    let (started, mut current) = (resolved.clone(), resolved);
     let changed = control.clone();
     let ask = config::watch(file, move |_| {
-        reload(&layers, &mut current, &changed);
+        reload(&layers, &started, &mut current, &changed);
         true
     })
     .context("cannot start a thread")?;
@@ -374,7 +374,9 @@ fn settings(arguments: &Arguments, pools: Vec<Url>, pay_to: PayTo) -> Result<min
 
 /// Puts the layers together again and has the miner change what can be changed while it mines. What is wrong is told,
 /// and the old settings stay.
-fn reload(layers: &Layers, current: &mut Resolved, control: &miner::Control) {
+///
+/// `started` is what the miner was started with, `current` what was read last.
+fn reload(layers: &Layers, started: &Resolved, current: &mut Resolved, control: &miner::Control) {
     let refused =
         |why: &dyn std::fmt::Display| tracing::error!("the old settings stay, the new ones are wrong: {why}");
     let new = match layers.resolve() {
@@ -407,6 +409,8 @@ fn reload(layers: &Layers, current: &mut Resolved, control: &miner::Control) {
         return refused(&"going to or from the miner's own pool needs a restart");
     }
     let (live, other): (Vec<_>, Vec<_>) = changed.iter().partition(|key| LIVE.contains(key));
+    let waiting = new.changed(started);
+    let waiting: Vec<_> = waiting.iter().filter(|key| !LIVE.contains(key)).collect();
     if !live.is_empty() {
         let changed = if own_pool(&new) {
             // It stays: nothing else is known of it here.
@@ -420,8 +424,10 @@ fn reload(layers: &Layers, current: &mut Resolved, control: &miner::Control) {
         }
         tracing::info!("settings changed: {}", join(&live));
     }
-    if !other.is_empty() {
-        tracing::warn!("needs a restart: {}", join(&other));
+    match (other.is_empty(), waiting.is_empty()) {
+        (true, _) => {}
+        (false, true) => tracing::info!("what needed a restart is again as it was: {}", join(&other)),
+        (false, false) => tracing::warn!("needs a restart: {}", join(&waiting)),
     }
     *current = new;
 }

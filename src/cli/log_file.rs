@@ -16,7 +16,7 @@ const OLD_FILES: usize = 4;
 /// Writes to a file, which is renamed when it is full: `miner.log` becomes `miner.log.1`, that `miner.log.2`, and the oldest
 /// of [`OLD_FILES`] goes.
 ///
-/// A text is never divided between two files.
+/// A text is never divided between two files. A file that somebody else has moved or deleted is begun anew.
 pub struct LogFile {
     path: PathBuf,
     file: File,
@@ -62,6 +62,15 @@ impl LogFile {
         Ok(())
     }
 
+    /// Opens the path again where it no longer leads to the file.
+    fn follow(&mut self) -> io::Result<()> {
+        if self.bytes_max < u64::MAX && is_elsewhere(&self.file, &self.path) {
+            let told = self.told;
+            *self = Self { bytes_max: self.bytes_max, told, ..Self::open(&self.path)? };
+        }
+        Ok(())
+    }
+
     /// Says once what is wrong; stderr has it, where the file does not.
     fn tell(&mut self, what: &str, error: &io::Error) {
         if !std::mem::replace(&mut self.told, true) {
@@ -70,8 +79,29 @@ impl LogFile {
     }
 }
 
+/// Whether a path leads to another file, or to none.
+#[cfg(unix)]
+fn is_elsewhere(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (opened, there) = (file.metadata().map(number), fs::metadata(path).map(number));
+    opened.is_ok_and(|opened| {
+        there.map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |there| there != opened)
+    })
+}
+
+/// Whether a path leads to another file: other systems let nobody move a file that is open.
+#[cfg(not(unix))]
+fn is_elsewhere(_: &File, _: &Path) -> bool {
+    false
+}
+
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(error) = self.follow() {
+            self.tell("was moved away and cannot be made anew", &error);
+        }
         let is_full = self.bytes > 0 && self.bytes + bytes.len() as u64 > self.bytes_max;
         if is_full && let Err(error) = self.rotate() {
             self.tell("cannot be rotated and grows", &error);
@@ -93,6 +123,26 @@ impl Write for LogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_moved_or_deleted_is_begun_anew() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("miner.log");
+        let moved = directory.path().join("miner.log-20260101");
+        let mut file = LogFile::open(&path).expect("it opens");
+        file.write_all(b"one\n").expect("written");
+        fs::rename(&path, &moved).expect("moved");
+        file.write_all(b"two\n").expect("written");
+        assert_eq!(fs::read_to_string(&moved).expect("there"), "one\n");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "two\n");
+        fs::remove_file(&path).expect("deleted");
+        file.write_all(b"three\n").expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "three\n");
+        fs::remove_dir_all(directory.path()).expect("deleted");
+        file.write_all(b"nowhere\n").expect("mining goes on");
+        assert!(file.told);
+    }
 
     #[test]
     fn a_full_file_is_renamed_and_the_oldest_goes() {

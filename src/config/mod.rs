@@ -307,7 +307,10 @@ impl Layers {
         let Some(now) = (self.conditions)(which, value("device")) else {
             return Some("what is to mine is not there".into());
         };
-        tuned.conditions.void(&now)
+        match &tuned.conditions {
+            Ok(then) => then.void(&now),
+            Err(why) => Some(why.clone()),
+        }
     }
 
     /// What is used of tuned settings that hold.

@@ -30,14 +30,15 @@ const OF_GPUS: [&str; 2] = ["gpu-rounds", "gpu-tuning"];
 pub(super) const KEYS: [&str; 5] = ["threads", "team", "kernel", "gpu-rounds", "gpu-tuning"];
 
 /// How to mend whatever is wrong with the table.
-const REMEDY: &str = "remove the table, or let `pktmine tune` write it anew";
+const REMEDY: &str = "remove it, or the whole table: `pktmine tune` writes it anew";
 
 /// The table, as it stands in the file; its values are not checked before it is known that they hold.
 #[derive(Clone, Debug)]
 pub(super) struct Tuned {
     pub at: Position,
     pub settings: Vec<(Given, Position)>,
-    pub conditions: Conditions,
+    /// What they hold for, or why nobody knows: a file of another version may say other things.
+    pub conditions: Result<Conditions, String>,
 }
 
 /// The settings that are tuned and given together with one.
@@ -61,13 +62,9 @@ pub(super) fn table(
         if key.is_empty() {
             continue;
         }
-        let known = if is_fact { &FACTS[..] } else { &KEYS[..] };
-        if !known.contains(&key.as_str()) {
-            let table = if is_fact { TUNED_FOR } else { TABLE };
-            problems.push((
-                at,
-                format!("there is no `{key}` in [{table}]; there is {}: {REMEDY}", known.join(", ")),
-            ));
+        if !is_fact && !KEYS.contains(&key.as_str()) {
+            let known = KEYS.join(", ");
+            problems.push((at, format!("there is no `{key}` in [{TABLE}]; there is {known}: {REMEDY}")));
             continue;
         }
         match values {
@@ -85,17 +82,17 @@ pub(super) fn table(
     if !problems.is_empty() {
         return Err(problems);
     }
-    match conditions(&facts) {
-        Ok(conditions) => Ok(Some(Tuned { at, settings, conditions })),
-        Err(why) => {
-            Err(vec![(at, format!("[{TUNED_FOR}], which says what [{TABLE}] holds for, {why}: {REMEDY}"))])
-        }
-    }
+    let conditions = conditions(&facts)
+        .map_err(|why| format!("[{TUNED_FOR}], which says what [{TABLE}] holds for, {why}"));
+    Ok(Some(Tuned { at, settings, conditions }))
 }
 
 const FACTS: [&str; 6] = ["version", "processor", "processors", "caches", "kernels", "devices"];
 
 fn conditions(facts: &[(String, Vec<OsString>)]) -> Result<Conditions, String> {
+    if let Some((unknown, _)) = facts.iter().find(|(key, _)| !FACTS.contains(&key.as_str())) {
+        return Err(format!("has `{unknown}`, which means nothing to this version"));
+    }
     let find = |name: &str| facts.iter().find(|(key, _)| key == name).map(|(_, values)| values);
     let list = |name: &str| {
         let values = find(name).ok_or_else(|| format!("lacks `{name}`"))?;
@@ -146,23 +143,29 @@ mod tests {
         let (given, _) = &tuned.settings[0];
         assert_eq!((given.key.as_str(), given.values.as_slice()), ("threads", &[OsString::from("3")][..]));
         assert_eq!(given.origin, Origin::Tuned { path: "a.toml".into(), line: 2 });
-        assert_eq!((tuned.conditions.processors, tuned.conditions.devices.len()), (4, 2));
+        let conditions = tuned.conditions.expect("they are whole");
+        assert_eq!((conditions.processors, conditions.devices.len()), (4, 2));
         assert!(read("threads = 3\n").expect("it is good").is_none());
     }
 
     #[test]
-    fn what_is_not_known_or_missing_is_told_with_line_and_remedy() {
+    fn what_is_not_known_is_told_with_line_and_remedy() {
         let unknown = WHOLE.replace("threads = 3", "thread = 3\ninterval = 9\nteam = [1, 2]");
         let told = problems(&unknown);
         assert!(told.contains("2: there is no `thread` in [tuned]; there is threads, team"), "{told}");
         assert!(told.contains("3: there is no `interval`") && told.contains("`pktmine tune`"), "{told}");
         assert!(told.contains("4: team: it takes one value"), "{told}");
-        let fact = problems(&WHOLE.replace("version =", "colour ="));
-        assert!(fact.contains("4: there is no `colour` in [tuned.for]"), "{fact}");
-        assert!(problems("[tuned]\nteam = 2\n").starts_with("1: [tuned.for], which says what"));
-        assert!(problems("[tuned]\n").contains("lacks `version`"), "an empty one, too");
-        assert!(problems(&WHOLE.replace("processors = 4", "processors = 'x'")).contains("no number"));
         assert!(problems("[tuned]\nfor = 3\n").contains("there is no `for` in [tuned]"));
+    }
+
+    #[test]
+    fn what_says_too_little_or_too_much_of_the_machine_holds_for_none() {
+        let void =
+            |text: &str| read(text).expect("no error").expect("it is there").conditions.expect_err("void");
+        assert!(void(&WHOLE.replace("version =", "colour =")).contains("has `colour`"));
+        assert!(void("[tuned]\nteam = 2\n").starts_with("[tuned.for], which says what"));
+        assert!(void("[tuned]\n").contains("lacks `version`"), "an empty one, too");
+        assert!(void(&WHOLE.replace("processors = 4", "processors = 'x'")).contains("no number"));
     }
 
     #[test]
