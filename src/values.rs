@@ -1,8 +1,15 @@
 //! The plain values that cross from box to box.
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    ops::{Deref, Range},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use kernels::{Announcement, Hash32, Header, WorkBits, announcement::short_hash};
+use url::Url;
 
 use crate::protocol::BlockHash;
 
@@ -103,7 +110,7 @@ impl Found {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct PoolView {
     /// Addresses of the ann handlers; the order matters.
-    pub handlers: Vec<url::Url>,
+    pub handlers: Vec<Address>,
     /// Height of the newest block.
     pub tip_height: u32,
     /// Work bits asked for; `None`: unknown, or the pool cannot be mined on.
@@ -111,6 +118,49 @@ pub struct PoolView {
     /// The newest blocks that are known, in order of height and without gaps; the last may be the tip.
     /// Empty for a secondary pool, whose blocks nobody asks for.
     pub blocks: Vec<Block>,
+}
+
+/// Where a pool or a handler is. All that prints it leaves out the user name and the password that are in it: logs, status
+/// lines and metrics are read by others. What connects asks for [`Url::as_str`], which has them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address(Url);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut url = self.0.clone();
+        // These fail only for addresses that have no place for a name.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        f.write_str(url.as_str())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl Deref for Address {
+    type Target = Url;
+
+    fn deref(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl From<Url> for Address {
+    fn from(url: Url) -> Self {
+        Self(url)
+    }
+}
+
+impl FromStr for Address {
+    type Err = url::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
 }
 
 /// A block that can be, or could be, mined on.
@@ -230,6 +280,26 @@ impl Notice {
             tracing::Level::WARN => tracing::warn!("{}", self.text),
             tracing::Level::INFO => tracing::info!("{}", self.text),
             _ => tracing::debug!("{}", self.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_printed_without_user_name_and_password_however_it_is_printed() {
+        for (text, expected) in [
+            ("http://me:s%22e@pool.example/config.json", "http://pool.example/config.json"),
+            ("http://token@pool.example:81/", "http://pool.example:81/"),
+            ("https://pool.example/a?b=c", "https://pool.example/a?b=c"),
+        ] {
+            let address: Address = text.parse().expect("an address");
+            let printed = [address.to_string(), format!("{address:?}"), format!("{:?}", [&address])];
+            assert_eq!(printed[0], expected);
+            assert!(printed.iter().all(|text| text.contains(expected)), "{printed:?}");
+            assert_eq!(address.as_str(), text, "what connects needs all of it");
         }
     }
 }

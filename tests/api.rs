@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pktmine::local_pool::{self, LocalPool};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -34,6 +35,7 @@ fn root() -> PathBuf {
 struct Miner {
     child: Child,
     address: SocketAddr,
+    /// The lines of its log and of what it prints.
     log: Receiver<String>,
 }
 
@@ -47,17 +49,24 @@ impl Drop for Miner {
 impl Miner {
     /// Mines against a pool of its own, on one thread, and serves the API on a free port.
     fn start(flags: &[&str]) -> Self {
-        let mut arguments = vec!["ann", "--difficulty", "2", "--threads", "1", "--http", "127.0.0.1:0"];
-        arguments.extend(flags);
-        let mut command = pktmine(&arguments);
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the command starts");
+        Self::start_for(&[&["--difficulty", "2"], flags].concat())
+    }
+
+    /// The same for the pools that are named.
+    fn start_for(flags: &[&str]) -> Self {
+        let mut command = pktmine(&["ann", "--threads", "1", "--http", "127.0.0.1:0"]);
+        command.args(flags).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command starts");
         let (sender, log) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        // It reads on so that the miner can always write.
-        thread::spawn(move || {
-            lines.map_while(Result::ok).try_for_each(|line| sender.send(line).map_err(|_| ()))
-        });
+        let outputs: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
+        for output in outputs {
+            let (lines, sender) = (BufReader::new(output).lines(), sender.clone());
+            // It reads on so that the miner can always write.
+            thread::spawn(move || {
+                lines.map_while(Result::ok).try_for_each(|line| sender.send(line).map_err(|_| ()))
+            });
+        }
         let mut miner = Self { child, address: ([127, 0, 0, 1], 0).into(), log };
         let line = miner.wait_for_line("HTTP API at http://");
         let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
@@ -267,6 +276,12 @@ fn each_metric_that_is_documented_is_served_and_the_dashboard_uses_no_other() {
     );
     assert!(value("pktmine_handler_announcements_total{") > 0.0);
     assert_eq!(value("pktmine_pool_up{"), 1.0);
+    assert_eq!((value("pktmine_own_pool "), &status["own_pool"]), (1.0, &true.into()));
+    let alerts: Vec<_> =
+        documentation.lines().filter(|line| line.starts_with("    ")).flat_map(names).collect();
+    assert!(alerts.len() > 5 && alerts.iter().all(|name| served.contains(*name)), "{alerts:?}");
+    // It is not there before the first loss: that would not be seen.
+    assert!(!alerts.contains(&"pktmine_pool_lost_announcements_total"));
 
     let dashboard = fs::read_to_string(root().join("packaging/grafana/pktmine.json")).expect("it is there");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
@@ -368,15 +383,151 @@ fn a_browser_shows_the_rate_the_pool_and_what_became_of_announcements() {
     let status = miner.mines();
     let page = page_after(browser, &format!("http://{}/", miner.address), 3);
     assert!(page.contains("<span id=\"phase\" class=\"pill good\" role=\"status\">mining</span>"), "{page}");
-    for part in
-        ["e/s</strong>", "<span>accepted</span>", status["pools"][0]["pool"].as_str().expect("a pool")]
-    {
+    for part in [
+        "e/s</strong>",
+        "<span>accepted</span>",
+        "<div id=\"own\">",
+        status["pools"][0]["pool"].as_str().expect("a pool"),
+    ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(page.contains("<button id=\"pause\" class=\"push\" hidden=\"\">"), "nobody may control: {page}");
     let closed = Miner::start(&["--http-token", "secret"]);
     let page = page_after(browser, &format!("http://{}/", closed.address), 3);
     assert!(page.contains("<form id=\"login\">") && page.contains("<div id=\"live\" hidden=\"\">"), "{page}");
+}
+
+/// A server in front of a miner that adds scripts to its page, before and after the page's own, has each answer changed,
+/// and each call be of a type that is refused.
+fn in_front_of(miner: SocketAddr, scripts: [&'static str; 2], change: fn(String) -> String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("it has one");
+    let pass_on = move |mut stream: TcpStream| {
+        let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+        let mut lines = Vec::new();
+        let length = loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            match line.to_ascii_lowercase().as_str() {
+                "\r\n" => {
+                    let length = lines.iter().find_map(|line: &String| line.strip_prefix("Content-Length: "));
+                    break length.map_or(0, |length| length.trim().parse().expect("a length"));
+                }
+                lower if lower.starts_with("connection:") || lower.starts_with("accept-encoding:") => {}
+                _ => lines.push(line.replace("application/json", "text/plain")),
+            }
+        };
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("a body");
+        let mut behind = TcpStream::connect(miner).expect("it listens");
+        let request = [lines.concat().as_bytes(), b"Connection: close\r\n\r\n", &body].concat();
+        behind.write_all(&request).expect("it is sent");
+        let answer = read_answer(behind);
+        let mut text = change(answer.body);
+        if lines[0].starts_with("GET / ") {
+            let [before, after] = scripts;
+            text = text.replacen("<script>", &format!("<script>{before}</script><script>"), 1);
+            text = text.replace("</body>", &format!("<script>{after}</script></body>"));
+        }
+        let kept =
+            answer.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
+        let head = kept.collect::<Vec<_>>().join("\r\n");
+        // A browser may have gone.
+        let _ = write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || pass_on(stream));
+        }
+    });
+    address
+}
+
+#[test]
+fn the_page_says_that_a_token_is_wrong_and_takes_another() {
+    let Some(browser) = browser() else { return };
+    let miner = Miner::start(&["--http-token", "secret"]);
+    // No header can hold this one.
+    let before = r#"sessionStorage.setItem("token", "\u2713");"#;
+    let after = r#"
+        const later = (seconds, act) => setTimeout(act, seconds * 1000);
+        const type = text => { at("token").value = text; at("login").requestSubmit(); };
+        const note = name => {
+            document.body.dataset[name] = ["wrong", "login", "gone", "live"].filter(id => !at(id).hidden).join(" ");
+        };
+        later(7, () => { note("stored"); type("\u20ac"); });
+        later(10, () => { note("euro"); type("wrong"); });
+        later(13, () => { note("typed"); type(" secret "); });"#;
+    let front = in_front_of(miner.address, [before, after], |body| body);
+    let page = page_after(browser, &format!("http://{front}/"), 16);
+    for name in ["stored", "euro", "typed"] {
+        assert!(page.contains(&format!("data-{name}=\"wrong login\"")), "{name}: {page}");
+    }
+    assert!(page.contains("<form id=\"login\" hidden=\"\">") && page.contains("<div id=\"live\">"), "{page}");
+}
+
+#[test]
+fn the_page_says_that_a_call_was_refused_and_that_a_pool_was_taken_away() {
+    let Some(browser) = browser() else { return };
+    let miner = Miner::start(&["--http-control"]);
+    miner.mines();
+    let press = r#"setTimeout(() => at("pause").click(), 2500);"#;
+    let removed = |body: String| body.replace("\"removed\":false", "\"removed\":true");
+    let front = in_front_of(miner.address, ["", press], removed);
+    let page = page_after(browser, &format!("http://{front}/"), 5);
+    let refused = "<div id=\"refused\" role=\"alert\">Pause was refused: Unsupported Media Type";
+    assert!(page.contains(refused), "{page}");
+    assert!(page.contains("<span class=\"pill\">removed</span>"), "{page}");
+    assert_eq!(miner.json("/status.json")["phase"], "mining");
+}
+
+#[test]
+fn no_user_name_and_no_password_of_a_pool_is_printed_anywhere_and_pools_are_told_apart_without_them() {
+    let settings = local_pool::Settings {
+        work_bits: kernels::WorkBits::at_least(2),
+        validators: 1,
+        ..local_pool::Settings::default()
+    };
+    let pool = LocalPool::start(settings).expect("it starts");
+    let (place, none) = (pool.url().to_string(), "http://127.0.0.1:1/");
+    let with = |name: &str, url: &str| url.replace("http://", &format!("http://{name}@"));
+    let named = [with("mallory:s%22e", &place), with("trent", &place), with("mallory:s%22e", none)];
+    let mut flags = vec!["-p", "me", "-v", "--http-control", "--interval", "200ms"];
+    flags.extend(named.iter().map(String::as_str));
+    let mut miner = Miner::start_for(&flags);
+    let status = miner.wait_until("mining", |status| {
+        (0..2).all(|pool| status["pools"][pool]["found"].as_u64() > Some(0))
+            && !status["pools"][2]["complaint"].is_null()
+    });
+    let names: Vec<_> = (0..3).map(|pool| status["pools"][pool]["pool"].as_str().expect("a name")).collect();
+    assert_eq!(names, [&place, &format!("{place} (2)"), none]);
+    let mut told: Vec<String> =
+        ["/status.json", "/metrics", "/2/summary", "/1/config"].map(|path| miner.get(path).body).into();
+    assert!(told[1].contains(&format!("pktmine_pool_up{{pool=\"{place} (2)\"}} 1\n")), "{}", told[1]);
+    // Some status lines.
+    thread::sleep(Duration::from_millis(500));
+    miner.call("stop", &[]);
+    assert_eq!(miner.wait(), Some(0));
+    told.extend(miner.log.iter());
+    for part in [format!("  {place} (2)  "), format!("{none}config.json cannot be fetched")] {
+        assert!(told.iter().any(|text| text.contains(&part)), "{part}: {told:#?}");
+    }
+    for text in told {
+        assert!(
+            !["mallory", "s%22e", "s\\\"e", "trent"].iter().any(|secret| text.contains(secret)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn who_gives_an_address_and_no_pool_is_told_that_nobody_is_paid() {
+    let output =
+        output(&["ann", "--difficulty", "2", "--threads", "1", "--duration", "100ms", "-p", "pkt1qexample"]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(log.contains("WARN") && log.contains("NOBODY IS PAID, pkt1qexample least of all"), "{log}");
 }
 
 #[test]

@@ -473,4 +473,6 @@ fn a_file_that_changes_changes_pools_and_threads_while_mining_and_the_ledger_sta
         );
     }
     assert!(taken <= count(0, "found") && count(0, "missed") > 0);
+    let removed = [0, 1].map(|place| totals["pools"][place]["removed"].as_bool().expect("it is told"));
+    assert_eq!((removed, totals["own_pool"].as_bool()), ([true, false], Some(false)), "{totals}");
 }

@@ -253,8 +253,12 @@ fn found_until_noticed(error_rate: f64, batch_len: usize, seed: u64) -> usize {
     let block = Block { hash: BlockHash([1; 32]), height: 100, signing_key: [0; 32] };
     let work_bits = WorkBits::at_least(128);
     let job = Job { id: 1, parent_hash: block.hash, parent_height: 100, work_bits, signing_key: [0; 32] };
-    let view =
-        PoolView { handlers: vec![url], tip_height: 100, ann_target: Some(work_bits), blocks: vec![block] };
+    let view = PoolView {
+        handlers: vec![url.into()],
+        tip_height: 100,
+        ann_target: Some(work_bits),
+        blocks: vec![block],
+    };
     let upload = upload::Settings::new("tester".parse().expect("letters"), seed);
     let mut uploader = Uploader::new(
         &["pool".to_owned()],

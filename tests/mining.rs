@@ -345,11 +345,17 @@ fn pools_come_and_go_while_mining_and_each_account_adds_up() {
     miner.control.change(hurried(vec![second.url(), first.url()]));
     wait_for(&second, 100);
     miner.control.change(hurried(vec![second.url()]));
+    let without = wait_until(&miner.watch, "without the first", |snapshot| snapshot.pools[0].removed);
+    assert!(!without.pools[0].up && !without.pools[0].leads && without.pools[0].tip_height.is_none());
+    assert!(!without.pools[1].removed && without.pools[1].leads);
     // Longer than it takes to hand in what was found for both.
     thread::sleep(Duration::from_secs(2));
     wait_for(&second, 100);
     miner.control.change(hurried(vec![first.url(), second.url()]));
     wait_for(&first, 100);
+    wait_until(&miner.watch, "mined for again", |snapshot| {
+        !snapshot.pools[0].removed && snapshot.pools[0].up
+    });
     let ledger = miner.finish();
     assert_nothing_lost(&ledger.pools[0], &first);
     assert_nothing_lost(&ledger.pools[1], &second);

@@ -323,7 +323,9 @@ impl Sender {
         let block = |height| Block { hash: hash_at(height), height, signing_key: [0; 32] };
         let work_bits = WorkBits::at_least(128);
         let view = PoolView {
-            handlers: vec![url("http://one.example/submit"), url("http://two.example/submit")],
+            handlers: ["http://one.example/submit", "http://two.example/submit"]
+                .map(|text| url(text).into())
+                .into(),
             tip_height: TIP,
             ann_target: Some(work_bits),
             blocks: (TIP - 5..=TIP).map(block).collect(),

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::MapErr};
 use hyper::{Method, Request, Response, header};
 use serde_json::json;
-use url::Url;
 
 use super::{
     Settings,
@@ -73,7 +72,7 @@ impl Shared {
 
     fn render(&self, endpoint: Endpoint, snapshot: &Snapshot) -> Reply {
         let (usage, restricted) = (Usage::read(), !self.settings.control);
-        let reply = match endpoint {
+        match endpoint {
             Endpoint::Metrics => {
                 Reply::new(200, metrics::CONTENT_TYPE, metrics::render(snapshot, &usage).into())
             }
@@ -83,8 +82,7 @@ impl Shared {
             Endpoint::Backends => Reply::json(200, &summary::backends(snapshot, &self.machine, &self.health)),
             Endpoint::Config => Reply::json(200, &summary::config(snapshot, &self.settings)),
             _ => Reply::json(200, &status(snapshot, restricted)),
-        };
-        hide_passwords(reply, snapshot)
+        }
     }
 }
 
@@ -199,25 +197,6 @@ fn status(snapshot: &Snapshot, restricted: bool) -> serde_json::Value {
     status
 }
 
-/// Takes the user names and passwords of pools' and handlers' addresses out of an answer, wherever they are in it.
-fn hide_passwords(mut reply: Reply, snapshot: &Snapshot) -> Reply {
-    let pools = snapshot.ledger.pools.iter();
-    let urls = pools.flat_map(|pool| {
-        std::iter::once(pool.pool.as_str()).chain(pool.handlers.iter().map(|handler| handler.url.as_str()))
-    });
-    for url in urls.filter(|url| url.contains('@')) {
-        let Ok(parsed) = url.parse::<Url>() else { continue };
-        let secret = match (parsed.username(), parsed.password()) {
-            ("", None) => continue,
-            (name, None) => format!("{name}@"),
-            (name, Some(password)) => format!("{name}:{password}@"),
-        };
-        // Addresses are percent-encoded, so that they are in JSON and in labels as they are.
-        reply.body = String::from_utf8_lossy(&reply.body).replace(&secret, "").into();
-    }
-    reply
-}
-
 async fn control(shared: &Shared, request: Request<RequestBody>) -> Reply {
     if let Err(denied) = access::may_control(&shared.settings, request.headers()) {
         return Reply { status: denied.status(), ..rpc::error(denied.reason()) }.closing();
@@ -240,33 +219,4 @@ pub fn no_room() -> Reply {
 fn refuse(denied: Denied) -> Reply {
     let reply = Reply::text(denied.status(), denied.reason());
     if denied == Denied::Token { reply.with(header::WWW_AUTHENTICATE, "Bearer") } else { reply }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        report::snapshot::tests::snapshot,
-        upload::{Account, HandlerRow},
-    };
-
-    #[test]
-    fn names_and_passwords_in_addresses_are_in_no_answer() {
-        let handler = HandlerRow { url: "http://ann.example/submit".into(), ..HandlerRow::default() };
-        let account = Account {
-            pool: "http://me:s%22cret@pool.example/".into(),
-            handlers: vec![handler],
-            ..Account::default()
-        };
-        let snapshot = snapshot(vec![account]);
-        let answers = [
-            Reply::json(200, &status(&snapshot, true)),
-            Reply::new(200, metrics::CONTENT_TYPE, metrics::render(&snapshot, &Usage::default()).into()),
-        ];
-        for reply in answers {
-            let body = hide_passwords(reply, &snapshot).body;
-            let text = String::from_utf8(body.to_vec()).expect("UTF-8");
-            assert!(text.contains("http://pool.example/") && !text.contains("cret"), "{text}");
-        }
-    }
 }

@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::machine::Usage;
 use crate::{
-    pool::shown,
     protocol::difficulty_shown,
-    report::{Phase, Snapshot},
+    report::{Phase, PoolRow, Snapshot, seconds},
     upload::{Account, HandlerRow},
     values::{Hardness, PauseReason},
 };
@@ -90,12 +89,17 @@ fn miner(snapshot: &Snapshot, usage: &Usage) -> Vec<Family> {
         gauge(
             "pktmine_start_timestamp_seconds",
             "When the miner started, in seconds since 1970.",
-            one(timestamp(snapshot, Duration::ZERO)),
+            one(since_1970(snapshot.started)),
         ),
         gauge(
             "pktmine_snapshot_timestamp_seconds",
             "When these values were read, in seconds since 1970; a second ago while the miner is well.",
             one(since_1970(snapshot.time)),
+        ),
+        gauge(
+            "pktmine_own_pool",
+            "1 if no pool was named: it mines for a pool of its own, and nobody is paid.",
+            one(flag(snapshot.own_pool)),
         ),
         gauge(
             "pktmine_phase",
@@ -157,12 +161,12 @@ fn job(snapshot: &Snapshot) -> Vec<Family> {
         gauge(
             "pktmine_job_start_timestamp_seconds",
             "Since when the job is mined, in seconds since 1970.",
-            one(job.map(|row| timestamp(snapshot, row.since))),
+            one(job.map(|row| since_1970(row.since.time))),
         ),
         gauge(
             "pktmine_block_start_timestamp_seconds",
             "Since when the job's parent block is mined on, in seconds since 1970.",
-            one(job.map(|row| timestamp(snapshot, row.block_since))),
+            one(job.map(|row| since_1970(row.block_since.time))),
         ),
     ]
 }
@@ -223,9 +227,16 @@ fn backends(snapshot: &Snapshot) -> Vec<Family> {
 
 fn pools(snapshot: &Snapshot) -> Vec<Family> {
     let names = distinct(snapshot.ledger.pools.iter().map(|account| account.pool.as_str()));
+    // Counters of a pool that was taken away stay, as counters must; what it was like at the end is no news.
     let accounts = || names.iter().zip(&snapshot.ledger.pools);
-    let rows = || names.iter().zip(&snapshot.pools);
+    let all = || accounts().zip(&snapshot.pools);
+    let listed = || all().filter(|(_, row)| !row.removed);
+    let rows = || listed().map(|((name, _), row)| (name, row));
     let label = |name: &String| vec![("pool", name.clone())];
+    let waiting = |count: fn(&Account) -> u64| {
+        let pools = all().filter(|((_, account), row)| !row.removed || count(account) > 0);
+        pools.map(|((name, account), _)| (label(name), count(account) as f64)).collect()
+    };
     let fates = accounts().flat_map(|(name, account)| {
         fates(account)
             .into_iter()
@@ -238,7 +249,7 @@ fn pools(snapshot: &Snapshot) -> Vec<Family> {
             (labels, *count as f64)
         })
     });
-    let goodrates = accounts().filter_map(|(name, account)| Some((label(name), account.goodrate()?)));
+    let goodrates = listed().filter_map(|((name, account), _)| Some((label(name), account.goodrate()?)));
     vec![
         gauge(
             "pktmine_pool_up",
@@ -268,12 +279,12 @@ fn pools(snapshot: &Snapshot) -> Vec<Family> {
         gauge(
             "pktmine_pool_queued_announcements",
             "Announcements that wait for the pool's handlers.",
-            accounts().map(|(name, account)| (label(name), account.queued as f64)).collect(),
+            waiting(|account| account.queued),
         ),
         gauge(
             "pktmine_pool_in_flight_announcements",
             "Announcements that were posted and not answered yet.",
-            accounts().map(|(name, account)| (label(name), account.in_flight as f64)).collect(),
+            waiting(|account| account.in_flight),
         ),
         gauge(
             "pktmine_pool_goodrate_ratio",
@@ -290,19 +301,22 @@ fn pools(snapshot: &Snapshot) -> Vec<Family> {
 
 fn handlers(snapshot: &Snapshot) -> Vec<Family> {
     let names = distinct(snapshot.ledger.pools.iter().map(|account| account.pool.as_str()));
-    let rows: Vec<(Labels, &HandlerRow)> = names
+    let all: Vec<(Labels, &HandlerRow, &PoolRow)> = names
         .iter()
         .zip(&snapshot.ledger.pools)
-        .flat_map(|(name, account)| {
+        .zip(&snapshot.pools)
+        .flat_map(|((name, account), pool)| {
             let urls = distinct(account.handlers.iter().map(|row| row.url.as_str()));
             let labels = urls.into_iter().map(|url| vec![("pool", name.clone()), ("handler", url)]);
-            labels.zip(&account.handlers).collect::<Vec<_>>()
+            labels.zip(&account.handlers).map(|(labels, row)| (labels, row, pool)).collect::<Vec<_>>()
         })
         .collect();
+    // As with pools: only counters stay.
+    let rows = || all.iter().filter(|(.., pool)| !pool.removed).map(|(labels, row, _)| (labels, row));
     let each = |value: fn(&HandlerRow) -> f64| {
-        rows.iter().map(|(labels, row)| (labels.clone(), value(row))).collect::<Vec<_>>()
+        rows().map(|(labels, row)| (labels.clone(), value(row))).collect::<Vec<_>>()
     };
-    let fates = rows.iter().flat_map(|(labels, row)| {
+    let fates = all.iter().flat_map(|(labels, row, _)| {
         let counts = [
             ("accepted", row.accepted),
             ("duplicate", row.duplicate),
@@ -316,8 +330,7 @@ fn handlers(snapshot: &Snapshot) -> Vec<Family> {
             (labels.iter().cloned().chain([fate]).collect(), count as f64)
         })
     });
-    let latencies =
-        rows.iter().filter_map(|(labels, row)| Some((labels.clone(), row.latency?.as_secs_f64())));
+    let latencies = rows().filter_map(|(labels, row)| Some((labels.clone(), row.latency?.as_secs_f64())));
     vec![
         gauge(
             "pktmine_handler_up",
@@ -362,27 +375,20 @@ fn fates(account: &Account) -> [(&'static str, f64); 7] {
     ]
 }
 
-/// Addresses as they are shown, and so that they differ: two samples of the same labels would have Prometheus refuse
-/// them all.
+/// Addresses so that they differ: two samples of the same labels would have Prometheus refuse them all.
 fn distinct<'a>(addresses: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut seen = BTreeMap::<String, usize>::new();
+    let mut seen = BTreeMap::<&str, usize>::new();
     addresses
         .map(|address| {
-            let name = address.parse().map_or_else(|_| address.to_owned(), |url| shown(&url));
-            let count = seen.entry(name.clone()).or_default();
+            let count = seen.entry(address).or_default();
             *count += 1;
-            if *count == 1 { name } else { format!("{name} ({count})") }
+            if *count == 1 { address.to_owned() } else { format!("{address} ({count})") }
         })
         .collect()
 }
 
-/// A moment of the miner's as seconds since 1970.
-fn timestamp(snapshot: &Snapshot, moment: Duration) -> f64 {
-    since_1970(snapshot.time) - snapshot.now.saturating_sub(moment).as_secs_f64()
-}
-
 fn since_1970(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+    time.duration_since(UNIX_EPOCH).map_or(0.0, seconds)
 }
 
 fn flag(is_so: bool) -> f64 {
@@ -399,11 +405,11 @@ fn gauge(name: &'static str, help: &'static str, samples: Vec<(Labels, f64)>) ->
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
     use crate::{
-        report::snapshot::tests::limited,
+        report::snapshot::tests::{limited, reloaded},
         upload::{Cause, Fate},
     };
 
@@ -506,6 +512,7 @@ mod tests {
         assert_eq!(value("pktmine_phase", "{phase=\"mining\"}"), 1.0);
         assert_eq!(value("pktmine_start_timestamp_seconds", ""), 1_800_000_000.0 - 65.0);
         assert_eq!(value("pktmine_job_start_timestamp_seconds", ""), 1_800_000_000.0 - 42.0);
+        assert_eq!(value("pktmine_own_pool", ""), 0.0);
         assert_eq!(value("pktmine_cpu_seconds_total", ""), 0.5);
         assert_eq!(value("pktmine_job_pool_difficulty", ""), 16.0);
         assert_eq!(value("pktmine_job_difficulty_reason", "{reason=\"max-upload\"}"), 1.0);
@@ -523,22 +530,53 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_differ_in_a_password_alone_are_told_apart_without_it() {
-        let account = |pool: &str| Account {
-            pool: pool.into(),
-            handlers: vec![HandlerRow { url: pool.into(), ..HandlerRow::default() }],
-            ..Account::default()
+    fn moments_are_told_alike_in_each_snapshot_however_the_clocks_run() {
+        let told = |snapshot: &Snapshot| {
+            let text = render(snapshot, &Usage::default());
+            let is_one = |line: &&str| line.contains("start_timestamp_seconds ") && !line.starts_with('#');
+            text.lines().filter(is_one).map(str::to_owned).collect::<Vec<_>>()
         };
-        let accounts = ["http://me:old@pool.example/", "http://me:new@pool.example/"].map(account);
-        let text = render(&limited(accounts.into()), &Usage::default());
-        let mut names: Vec<_> =
-            text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        // Of each family there are two lines that say what it is.
-        assert_eq!(names.len(), all, "{text}");
-        assert!(!text.contains('@') && text.contains("{pool=\"http://pool.example/ (2)\""), "{text}");
+        let (mut early, mut late) = (busy(), busy());
+        early.started += Duration::from_micros(1234);
+        late.started = early.started;
+        late.now += Duration::from_nanos(1_000_000_017);
+        late.time += Duration::from_micros(1_000_311);
+        assert_eq!(told(&early), told(&late));
+        assert_eq!(told(&early)[0], "pktmine_start_timestamp_seconds 1799999935.001");
+        assert_eq!(told(&early).len(), 3);
+    }
+
+    #[test]
+    fn of_a_pool_that_was_taken_away_there_are_counters_alone() {
+        let mut snapshot = reloaded(busy().ledger.pools);
+        snapshot.ledger.pools[1].queued = 0;
+        snapshot.ledger.pools[1].in_flight = 5;
+        let removed = "pool=\"http://pool.example/ (2)\"";
+        let is_counter = |kind: &str| kind == "counter";
+        let families = parse(&render(&snapshot, &Usage::default()));
+        let before = parse(&render(&busy(), &Usage::default()));
+        for (name, (kind, samples)) in &families {
+            let of_it = |samples: &[(String, f64)]| {
+                samples.iter().filter(|(labels, _)| labels.contains(removed)).cloned().collect::<Vec<_>>()
+            };
+            match name.as_str() {
+                "pktmine_pool_in_flight_announcements" => assert_eq!(of_it(samples)[0].1, 5.0),
+                _ if is_counter(kind) => assert_eq!(of_it(samples), of_it(&before[name].1), "{name}"),
+                _ => assert_eq!(of_it(samples), [], "{name}"),
+            }
+        }
+        assert!(families["pktmine_pool_up"].1.len() == 1 && before["pktmine_pool_up"].1.len() == 2);
+    }
+
+    #[test]
+    fn a_loss_is_an_increase_of_a_series_that_was_there_before_for_each_fate() {
+        let fresh = limited(vec![Account { pool: "http://pool.example/".into(), ..Account::default() }]);
+        let families = parse(&render(&fresh, &Usage::default()));
+        let (_, samples) = &families["pktmine_pool_announcements_total"];
+        for fate in ["accepted", "duplicate", "rejected", "stale", "overflow", "unknown", "unwanted"] {
+            let series = (format!("{{pool=\"http://pool.example/\",fate=\"{fate}\"}}"), 0.0);
+            assert!(samples.contains(&series), "{series:?}: {samples:?}");
+        }
     }
 
     #[test]

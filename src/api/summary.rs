@@ -76,6 +76,7 @@ pub fn summary(snapshot: &Snapshot, machine: &Machine, usage: &Usage, restricted
             "difficulty_reason": snapshot.job.as_ref().map(|row| row.hardness.to_string()),
             "pool_difficulty": snapshot.job.as_ref().and_then(|row| row.asked).map(|bits| whole(difficulty_shown(bits))),
         },
+        "own_pool": snapshot.own_pool,
         "version": snapshot.version,
         "kind": "miner",
         "ua": format!("pktmine/{} ({} {})", snapshot.version, std::env::consts::OS, std::env::consts::ARCH),
@@ -153,7 +154,8 @@ fn short_bus(bus: &str) -> &str {
 
 /// `GET /1/config`, without what is nobody else's business: the token and the address that is paid.
 pub fn config(snapshot: &Snapshot, settings: &Settings) -> Value {
-    let pools = snapshot.ledger.pools.iter().map(|account| {
+    let listed = snapshot.ledger.pools.iter().zip(&snapshot.pools).filter(|(_, row)| !row.removed);
+    let pools = listed.map(|(account, _)| {
         json!({
             "algo": ALGORITHM,
             "url": account.pool,
@@ -200,7 +202,8 @@ struct Leader {
 
 impl Leader {
     fn of(snapshot: &Snapshot) -> Self {
-        let leads = snapshot.pools.iter().position(|row| row.leads).unwrap_or(0);
+        let leads = snapshot.pools.iter().position(|row| row.leads);
+        let leads = leads.or_else(|| snapshot.pools.iter().position(|row| !row.removed)).unwrap_or(0);
         let (Some(row), Some(account)) = (snapshot.pools.get(leads), snapshot.ledger.pools.get(leads)) else {
             return Self::default();
         };
@@ -282,7 +285,7 @@ mod tests {
     use super::*;
     use crate::{
         api::Card,
-        report::snapshot::tests::{limited, snapshot},
+        report::snapshot::tests::{limited, reloaded, snapshot},
     };
 
     #[test]
@@ -316,6 +319,23 @@ mod tests {
             (&0.into(), &"".into())
         );
         assert_eq!(summary["limits"]["pool_difficulty"], Value::Null);
+    }
+
+    #[test]
+    fn a_pool_that_was_taken_away_is_in_no_configuration_and_leads_nothing() {
+        let account = |pool: &str, accepted| Account { pool: pool.into(), accepted, ..Account::default() };
+        let mut snapshot = reloaded(vec![account("http://a.example/", 1), account("http://b.example/", 2)]);
+        let listen = ([127, 0, 0, 1], 4048).into();
+        let settings = Settings { listen, token: None, control: false, cards: Vec::new() };
+        let config = config(&snapshot, &settings);
+        let urls: Vec<_> =
+            config["pools"].as_array().expect("a list").iter().map(|pool| &pool["url"]).collect();
+        assert_eq!(urls, ["http://a.example/"]);
+        // Nobody leads for now, and the first was taken away.
+        snapshot.pools.swap(0, 1);
+        snapshot.pools[1].leads = false;
+        let summary = summary(&snapshot, &Machine::default(), &Usage::default(), true);
+        assert_eq!(summary["connection"]["pool"], "b.example:80");
     }
 
     #[test]

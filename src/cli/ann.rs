@@ -258,15 +258,17 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
                            (--require-pool: none of one's own is started, which would pay nobody)";
             return Err(UsageError(missing.into()).into());
         }
-        if arguments.paymentaddr.is_some() {
+        let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
+        if let Some(address) = &arguments.paymentaddr {
             tracing::warn!(
-                "the payment address is of no use without a pool: name one, or leave --paymentaddr away"
+                "NOBODY IS PAID, {address} least of all: an address was given (--paymentaddr) and no pool. Name one, as \
+                 in: pktmine ann -p {address} http://pool.example.com"
             );
         }
-        let pool = start_own_pool(arguments.difficulty, arguments.block_time)?;
         let url = pool.url();
         own_pool = Some(pool);
-        settings(&arguments, vec![url], LOCAL_PAY_TO.parse().expect("it has letters only"))?
+        let pay_to = LOCAL_PAY_TO.parse().expect("it has letters only");
+        miner::Settings { own_pool: true, ..settings(&arguments, vec![url], pay_to)? }
     } else {
         named_pools(&arguments)?
     };

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::line::{Line, cut};
 use crate::{
-    report::{Phase, RateRow, Snapshot, scaled, short, three_digits},
+    report::{Phase, PoolRow, RateRow, Snapshot, scaled, short, three_digits},
     upload::{Account, HandlerRow},
 };
 
@@ -71,7 +71,7 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
     let first = first.styled(DIM, "─".repeat(rest));
     let job = match &snapshot.job {
         Some(row) => {
-            let age = clock(snapshot.now.saturating_sub(row.block_since));
+            let age = clock(snapshot.now.saturating_sub(row.block_since.moment));
             let (difficulty, why) = row.difficulty();
             let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
             let line = Line::default()
@@ -86,7 +86,8 @@ fn head(snapshot: &Snapshot, width: usize) -> Vec<Line> {
         }
         None => Line::default().text("no block to mine on yet"),
     };
-    vec![first, job]
+    let own = Line::default().styled(ATTENTION, "a pool of our own: nobody is paid");
+    [first, job].into_iter().chain(snapshot.own_pool.then_some(own)).collect()
 }
 
 /// A line for each backend, as far as there is room, and one for all of them.
@@ -121,7 +122,8 @@ fn rates(snapshot: &Snapshot, width: usize, room: usize) -> Vec<Line> {
 
 /// The pools and their handlers, as far as there is room: pools first, then handlers in trouble, then the others.
 fn pools(snapshot: &Snapshot, width: usize, room: usize) -> Vec<Line> {
-    let accounts = &snapshot.ledger.pools;
+    let at_work = snapshot.pools_at_work();
+    let accounts: Vec<_> = at_work.clone().map(|(account, _)| account).collect();
     let counts: Vec<_> = accounts
         .iter()
         .flat_map(|account| account.handlers.iter().map(handler_counts).chain([pool_counts(account)]))
@@ -141,11 +143,11 @@ fn pools(snapshot: &Snapshot, width: usize, room: usize) -> Vec<Line> {
     if handlers > for_handlers {
         for_handlers = for_handlers.saturating_sub(1);
     }
-    for (account, pool) in accounts.iter().zip(&snapshot.pools) {
+    for (account, pool) in at_work {
         if room == 0 {
             break;
         }
-        lines.push(layout.pool(account, pool.leads, pool.up));
+        lines.push(layout.pool(account, pool));
         room -= 1;
         if let Some(complaint) = pool.complaint.as_ref().filter(|_| room > 0) {
             lines.push(Line::default().text("  ").styled(BAD, complaint));
@@ -210,10 +212,15 @@ impl Layout {
         Line::default().styled(DIM, line.render(usize::MAX, false))
     }
 
-    fn pool(&self, account: &Account, leads: bool, up: bool) -> Line {
-        let mark = if leads { "* " } else { "" };
-        let state = if up { "" } else { " (down)" };
+    fn pool(&self, account: &Account, row: &PoolRow) -> Line {
+        let mark = if row.leads { "* " } else { "" };
+        let state = match (row.removed, row.up) {
+            (true, _) => " (removed)",
+            (_, true) => "",
+            (_, false) => " (down)",
+        };
         let style = match account.goodrate() {
+            _ if row.removed => DIM,
             Some(rate) if rate < 0.99 => BAD,
             _ => GOOD,
         };
@@ -324,9 +331,10 @@ pub fn rates_table(snapshot: &Snapshot) -> String {
 /// All pools and handlers with their state; for the key `c`.
 pub fn connections(snapshot: &Snapshot) -> String {
     let mut out = String::new();
-    for (account, pool) in snapshot.ledger.pools.iter().zip(&snapshot.pools) {
+    for (account, pool) in snapshot.pools_at_work() {
         let height = pool.tip_height.map_or_else(|| "no block".into(), |height| format!("block {height}"));
         let state = match (pool.up, pool.leads) {
+            _ if pool.removed => "removed, gets what waits for it still",
             (true, true) => "up, decides what is mined",
             (true, false) => "up",
             (false, true) => "not up, should decide what is mined",
@@ -364,7 +372,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        report::snapshot::tests::{limited, snapshot},
+        report::snapshot::tests::{limited, reloaded, snapshot},
         values::PauseReason,
     };
 
@@ -468,6 +476,28 @@ keys: h rates  s results  c connections  r resume  q quit";
 ── mining · 1:05 up · 2.31 of 2.50 Mb/s up ────────────────────────────────────
 block 1234567  difficulty 128 (--max-upload, pool 16)  age 42 s";
         assert_eq!(block(&limited(vec![]), plain(80, 24))[..2].join("\n"), expected);
+    }
+
+    #[test]
+    fn a_block_says_that_a_pool_of_our_own_pays_nobody() {
+        let own = Snapshot { own_pool: true, ..two_pools() };
+        assert_eq!(block(&own, plain(80, 24))[2], "a pool of our own: nobody is paid");
+        assert!(!block(&two_pools(), plain(80, 24)).join("\n").contains("nobody"));
+    }
+
+    #[test]
+    fn a_pool_that_was_taken_away_is_shown_until_nothing_waits_for_it() {
+        let mut snapshot = reloaded(two_pools().ledger.pools);
+        let lines = block(&snapshot, plain(80, 24)).join("\n");
+        assert!(lines.contains("\nanother.example.com (removed)      300 KiB "), "{lines}");
+        assert!(
+            connections(&snapshot)
+                .contains("http://another.example.com/: removed, gets what waits for it still")
+        );
+        snapshot.ledger.pools[1].queued = 0;
+        for shown in [block(&snapshot, plain(80, 24)).join("\n"), connections(&snapshot)] {
+            assert!(shown.contains("pool.example.com") && !shown.contains("another"), "{shown}");
+        }
     }
 
     #[test]

@@ -29,11 +29,12 @@ use self::{
 use crate::{
     backend::{self, Backend, BackendInfo, Sink, cpu, gpu},
     display::Display,
-    pool::{self, shown},
+    pool,
     protocol::PayTo,
     report::{Format, Output, OutputError, Watch},
     scheduler::CancelPolicy,
     upload::{self, Ledger},
+    values::Address,
 };
 
 /// How long uploads may go on after mining has stopped, unless tests say otherwise.
@@ -50,6 +51,8 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// Masters, the leading one first.
     pub pools: Vec<Url>,
+    /// Whether they are a pool of the program's own, which pays nobody. That does not change while mining.
+    pub own_pool: bool,
     /// How masters are asked.
     pub pool: pool::Settings,
     /// How long a master may take to answer.
@@ -82,6 +85,7 @@ impl Settings {
     pub fn new(pools: Vec<Url>, pay_to: PayTo, seed: u64) -> Self {
         Self {
             pools,
+            own_pool: false,
             pool: pool::Settings::default(),
             fetch_timeout: FETCH_TIMEOUT,
             upload: upload::Settings::new(pay_to, seed),
@@ -151,7 +155,8 @@ impl Miner {
         settings.pools.retain(|url| {
             let is_new = known.insert(url.clone());
             if !is_new {
-                tracing::warn!("{} is named twice: it gets every announcement once", shown(url));
+                let address = Address::from(url.clone());
+                tracing::warn!("{address} is named twice: it gets every announcement once");
             }
             is_new
         });

@@ -9,13 +9,12 @@ use super::{
     Effect, Fetch, FetchError, Settings, WorkBitsRule,
     chain::{BlockName, Chain},
     complaints::{Complaints, few},
-    http::shown,
 };
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::{
     protocol::{BlockInfo, Config, WINDOW},
-    values::{Block, Moment, Notice, PoolId, PoolView},
+    values::{Address, Block, Moment, Notice, PoolId, PoolView},
 };
 
 /// The deepest `mineOldAnns`, the pool's or the user's, that is followed.
@@ -63,7 +62,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    fn fetch(&mut self, pool: PoolId, url: Url, limit: usize) -> u64 {
+    fn fetch(&mut self, pool: PoolId, url: Address, limit: usize) -> u64 {
         self.requests += 1;
         self.effects.push(Effect::Fetch(Fetch { request: self.requests, pool, url, limit }));
         self.requests
@@ -78,13 +77,15 @@ impl Outbox {
 #[derive(Debug)]
 pub(super) struct PoolClient {
     id: PoolId,
-    base: Url,
+    base: Address,
+    /// Its address as it is shown, with a number where another pool's is shown the same.
+    label: String,
     settings: Settings,
     started: Option<Moment>,
 
     /// The last configuration that was taken, with what was damaged in it kept from the one before.
     config: Option<Config>,
-    handlers: Vec<Url>,
+    handlers: Vec<Address>,
     tip: Option<BlockName>,
     /// How many configurations in a row agree on the tip's height.
     agreeing: u32,
@@ -129,10 +130,11 @@ struct Doubt {
 }
 
 impl PoolClient {
-    pub fn new(id: PoolId, base: Url, settings: Settings) -> Self {
+    pub fn new(id: PoolId, base: Address, label: String, settings: Settings) -> Self {
         Self {
             id,
             base,
+            label,
             settings,
             started: None,
             config: None,
@@ -165,8 +167,13 @@ impl PoolClient {
     }
 
     /// Its address.
-    pub fn base(&self) -> &Url {
+    pub fn base(&self) -> &Address {
         &self.base
+    }
+
+    /// Its address as it is shown, told apart from those of other pools.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// Goes on with other settings.
@@ -194,7 +201,7 @@ impl PoolClient {
         now: Moment,
         out: &mut Outbox,
     ) -> bool {
-        let result = result.as_ref().map(Vec::as_slice).map_err(ToString::to_string);
+        let result = result.as_ref().map(Vec::as_slice).map_err(|error| self.told_apart(error.to_string()));
         if let Some((_, sent)) = self.config_request.take_if(|(r, _)| *r == request) {
             // A slow pool is polled no faster than a quick one is asked again for a block.
             self.next_poll = (sent + self.settings.poll_interval).max(now + self.settings.retry_min);
@@ -311,7 +318,12 @@ impl PoolClient {
 
     /// What it is called in the log.
     pub fn name(&self) -> String {
-        format!("pool {}", shown(&self.base))
+        format!("pool {}", self.label)
+    }
+
+    /// A sentence that names the pool by its address, so that it is clear which one is meant.
+    fn told_apart(&self, sentence: String) -> String {
+        if self.label == self.base.to_string() { sentence } else { format!("{}: {sentence}", self.name()) }
     }
 
     /// How many things are remembered that a pool could make grow.
@@ -367,7 +379,7 @@ impl PoolClient {
                 out.note(Notice::info(format!("{}: all of the configuration is good again", self.name())));
             }
         } else if let Some(line) = self.key_complaints.replace(problems) {
-            let text = format!("{}: {line}", shown(&join(&self.base, "config.json")));
+            let text = self.told_apart(format!("{}: {line}", join(&self.base, "config.json")));
             out.note(if unusable { Notice::error(text) } else { Notice::warn(text) });
         }
         self.note_changes(&config, tip, out);
@@ -379,7 +391,7 @@ impl PoolClient {
             _ => tip,
         };
         self.tip = Some(tip);
-        self.handlers = config.handlers();
+        self.handlers = handlers_of(&config);
         self.config = Some(config);
         self.config_at = Some(now);
         // Refusals were of the target that it has left.
@@ -387,7 +399,8 @@ impl PoolClient {
     }
 
     fn read_config(&mut self, body: &[u8], now: Moment) -> Result<(Config, Vec<String>), String> {
-        let refused = |why: String| format!("{}: {why}", shown(&join(&self.base, "config.json")));
+        let place = self.told_apart(join(&self.base, "config.json").to_string());
+        let refused = |why: String| format!("{place}: {why}");
         if body.len() > CONFIG_LIMIT {
             return Err(refused(format!("the answer has more than {CONFIG_LIMIT} bytes")));
         }
@@ -421,7 +434,7 @@ impl PoolClient {
             )));
         }
         if config.submit_ann_urls != before.submit_ann_urls {
-            let change = handlers_changed(&before.handlers(), &config.handlers());
+            let change = handlers_changed(&handlers_of(before), &handlers_of(config));
             out.note(Notice::info(format!("{name} changed its ann handlers: {change}")));
         }
         if let (Some(new), Some(old)) = (config.ann_target, before.ann_target)
@@ -564,7 +577,7 @@ impl PoolClient {
     }
 
     fn fetch_block(&mut self, block: BlockName, now: Moment, out: &mut Outbox) {
-        let place = self.config.as_ref().and_then(|config| Url::parse(config.blkinfo_url.as_deref()?).ok());
+        let place = self.config.as_ref().and_then(|config| config.blkinfo_url.as_deref()?.parse().ok());
         let url = join(place.as_ref().unwrap_or(&self.base), &format!("blkinfo_{}.json", block.hash));
         let request = out.fetch(self.id, url, BLKINFO_LIMIT);
         self.block_requests.insert(request, (block, now));
@@ -582,7 +595,7 @@ impl PoolClient {
             .filter_map(unanswered)
             .collect();
         for request in requests {
-            let error = FetchError::TimedOut { url: shown(&self.base), timeout: FORGOTTEN_AFTER };
+            let error = FetchError::TimedOut { url: self.base.to_string(), timeout: FORGOTTEN_AFTER };
             self.fetched(request, &Err(error), now, out);
         }
     }
@@ -622,12 +635,17 @@ fn is_small_rise(from: u32, to: u32) -> bool {
     (from..=from.saturating_add(RISE_MAX)).contains(&to)
 }
 
+/// Where a pool's handlers are.
+fn handlers_of(config: &Config) -> Vec<Address> {
+    config.handlers().into_iter().map(Address::from).collect()
+}
+
 /// What is different between two lists of handlers, in a few words.
-fn handlers_changed(before: &[Url], after: &[Url]) -> String {
-    let only_in = |list: &[Url], other: &[Url]| -> Vec<String> {
+fn handlers_changed(before: &[Address], after: &[Address]) -> String {
+    let only_in = |list: &[Address], other: &[Address]| -> Vec<String> {
         list.iter()
             .filter(|url| !other.contains(url))
-            .map(|url| shown(url).chars().take(100).collect())
+            .map(|url| url.to_string().chars().take(100).collect())
             .collect()
     };
     let (new, gone) = (only_in(after, before), only_in(before, after));
@@ -647,7 +665,7 @@ fn handlers_changed(before: &[Url], after: &[Url]) -> String {
 }
 
 /// `{base}/{file}`, whether or not the base ends in a slash.
-fn join(base: &Url, file: &str) -> Url {
+fn join(base: &Url, file: &str) -> Address {
     let mut url = base.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -655,7 +673,7 @@ fn join(base: &Url, file: &str) -> Url {
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push(file);
     }
-    url
+    url.into()
 }
 
 #[cfg(test)]
@@ -664,8 +682,8 @@ mod tests {
 
     #[test]
     fn a_change_of_handlers_says_which() {
-        let list = |names: &str| -> Vec<Url> {
-            names.chars().map(|c| Url::parse(&format!("http://u:p@{c}/")).expect("an address")).collect()
+        let list = |names: &str| -> Vec<Address> {
+            names.chars().map(|c| format!("http://u:p@{c}/").parse().expect("an address")).collect()
         };
         for (before, after, expected) in [
             ("abc", "abd", "new: http://d/; gone: http://c/"),

@@ -15,6 +15,7 @@ use super::Fetch;
 use crate::{
     http::{client, is_loopback},
     protocol::headers,
+    values::Address,
 };
 
 /// Redirects followed before giving up.
@@ -114,7 +115,7 @@ impl Fetcher {
     pub fn fetch(&self, fetch: &Fetch) -> Result<Vec<u8>, FetchError> {
         let session = self.sessions.get(fetch.pool.0).map_or("", String::as_str);
         let deadline = Instant::now() + self.timeout;
-        let mut url = fetch.url.clone();
+        let mut url = Url::clone(&fetch.url);
         for _ in 0..=REDIRECTS_MAX {
             let mut response = self.get(&url, session, deadline).map_err(|e| self.error(&fetch.url, e))?;
             if is_redirect(response.status()) {
@@ -122,23 +123,23 @@ impl Fetcher {
                 // Read to its end, or else the connection could not be used again.
                 let _ = read(&mut response, 16 << 10);
                 url = redirected(&url, &response)
-                    .map_err(|to| FetchError::Redirect { url: shown(&fetch.url), to })?;
+                    .map_err(|to| FetchError::Redirect { url: fetch.url.to_string(), to })?;
                 continue;
             }
             if response.status() != StatusCode::OK {
                 let _ = read(&mut response, 16 << 10);
                 return Err(FetchError::Status {
-                    url: shown(&fetch.url),
+                    url: fetch.url.to_string(),
                     status: response.status().as_u16(),
                 });
             }
             return match read(&mut response, fetch.limit) {
                 Ok(Some(body)) => Ok(body),
-                Ok(None) => Err(FetchError::TooLarge { url: shown(&fetch.url), limit: fetch.limit }),
+                Ok(None) => Err(FetchError::TooLarge { url: fetch.url.to_string(), limit: fetch.limit }),
                 Err(error) => Err(self.error(&fetch.url, error)),
             };
         }
-        Err(FetchError::TooManyRedirects { url: shown(&fetch.url) })
+        Err(FetchError::TooManyRedirects { url: fetch.url.to_string() })
     }
 
     fn get(&self, url: &Url, session: &str, deadline: Instant) -> Result<Response<Body>, ureq::Error> {
@@ -166,8 +167,8 @@ impl Fetcher {
         request.timeout_global(Some(left)).build().call()
     }
 
-    fn error(&self, url: &Url, error: ureq::Error) -> FetchError {
-        let url = shown(url);
+    fn error(&self, url: &Address, error: ureq::Error) -> FetchError {
+        let url = url.to_string();
         match error {
             ureq::Error::Timeout(_) => FetchError::TimedOut { url, timeout: self.timeout },
             error => {
@@ -181,15 +182,6 @@ impl Fetcher {
             }
         }
     }
-}
-
-/// An address as logs and metrics may have it: without user name and password.
-pub fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    // These fail only for addresses that have no place for a name.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.to_string()
 }
 
 /// The body, or nothing if it is longer than `limit`.
@@ -214,7 +206,7 @@ fn redirected(from: &Url, response: &Response<Body>) -> Result<Url, String> {
     let to = from.join(location).map_err(|_| location.chars().take(200).collect::<String>())?;
     let scheme_is_as_safe = to.scheme() == "https" || (to.scheme() == "http" && from.scheme() == "http");
     if to.host() != from.host() || !scheme_is_as_safe {
-        return Err(shown(&to).chars().take(200).collect());
+        return Err(Address::from(to).to_string().chars().take(200).collect());
     }
     Ok(to)
 }
@@ -281,7 +273,7 @@ mod tests {
             let result = fetcher.clone().with_timeout(Duration::from_millis(500)).fetch(&Fetch {
                 request: 1,
                 pool: PoolId(0),
-                url,
+                url: url.into(),
                 limit,
             });
             assert!(started.elapsed() < Duration::from_secs(5), "no fetch outlives its time-out");
@@ -435,11 +427,5 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(server.fetch_by(&fetcher, "/a", 100).unwrap(), b"/a");
         }
-    }
-
-    #[test]
-    fn addresses_are_shown_without_their_password() {
-        let url = Url::parse("http://me:secret@pool.example/config.json").unwrap();
-        assert_eq!(shown(&url), "http://pool.example/config.json");
     }
 }

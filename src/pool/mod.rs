@@ -20,12 +20,12 @@ use std::time::Duration;
 use kernels::WorkBits;
 use url::Url;
 
-pub use http::{FetchError, Fetcher, shown};
+pub use http::{FetchError, Fetcher};
 pub use work_bits::WorkBitsRule;
 
 #[cfg(test)]
 use crate::planted::{Bug, planted};
-use crate::values::{Hardness, Job, Moment, Notice, PoolId, PoolView};
+use crate::values::{Address, Hardness, Job, Moment, Notice, PoolId, PoolView};
 use client::{MINE_OLD_MAX, Outbox, PoolClient};
 
 /// What the user may change, and what tests do.
@@ -128,7 +128,7 @@ pub struct Fetch {
     /// For which pool: each has a session id of its own.
     pub pool: PoolId,
     /// The address.
-    pub url: Url,
+    pub url: Address,
     /// The most bytes that the body may have.
     pub limit: usize,
 }
@@ -155,9 +155,11 @@ pub struct Pools {
 impl Pools {
     /// Clients of the pools with these addresses, in the order in which they may lead.
     pub fn new(urls: Vec<Url>, settings: Settings) -> Self {
-        let clients: Vec<_> = (urls.into_iter().enumerate())
-            .map(|(index, url)| PoolClient::new(PoolId(index), url, settings.clone()))
-            .collect();
+        let mut clients = Vec::new();
+        for url in urls.into_iter().map(Address::from) {
+            let label = label(&clients, &url);
+            clients.push(PoolClient::new(PoolId(clients.len()), url, label, settings.clone()));
+        }
         let mut pools = Self {
             leader: 0,
             listed: (0..clients.len()).collect(),
@@ -181,21 +183,25 @@ impl Pools {
     /// follows from it is done with the next event.
     ///
     /// Gives each pool's identifier and address, in order. An identifier always stands for the same address.
-    pub fn list(&mut self, urls: Vec<Url>, settings: Settings, now: Moment) -> Vec<(PoolId, Url)> {
+    pub fn list(&mut self, urls: Vec<Url>, settings: Settings, now: Moment) -> Vec<(PoolId, Address)> {
         let old = std::mem::take(&mut self.listed);
         if settings.mine_old != self.settings.mine_old {
             self.settings = settings.clone();
             self.warn_of_depth();
         }
         self.settings = settings;
-        for url in urls {
+        for url in urls.into_iter().map(Address::from) {
             let known = self.clients.iter().position(|client| *client.base() == url);
             let place = known.unwrap_or(self.clients.len());
             if self.listed.contains(&place) {
                 continue;
             }
             if !old.contains(&place) {
-                let client = PoolClient::new(PoolId(place), url, self.effective());
+                let label = match known {
+                    Some(place) => self.clients[place].label().to_owned(),
+                    None => label(&self.clients, &url),
+                };
+                let client = PoolClient::new(PoolId(place), url, label, self.effective());
                 match known {
                     Some(place) => (self.clients[place], self.up_since[place]) = (client, None),
                     None => {
@@ -237,6 +243,12 @@ impl Pools {
     /// Whether there never was any pool.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
+    }
+
+    /// What a pool is called wherever it is shown: its address, with a number behind it if it is shown as that of an
+    /// earlier one is, from which it differs in its user name or password alone. It never changes.
+    pub fn label(&self, pool: PoolId) -> &str {
+        self.clients.get(pool.0).map_or("", PoolClient::label)
     }
 
     /// Whether a pool is mined for at the moment.
@@ -415,6 +427,15 @@ impl Pools {
         }
         self.job = Some(job.clone());
         self.out.effects.push(Effect::Mine(job));
+    }
+}
+
+/// What the next pool is called, see [`Pools::label`].
+fn label(before: &[PoolClient], next: &Address) -> String {
+    let shown = next.to_string();
+    match before.iter().filter(|client| client.base().to_string() == shown).count() {
+        0 => shown,
+        n => format!("{shown} ({})", n + 1),
     }
 }
 

@@ -489,7 +489,7 @@ fn handlers_and_target_change_while_running() {
     assert_eq!(world.jobs.len(), 1, "the job is what it was");
     world.master().set("submitAnnUrls", json!(["http://b/submit"]));
     world.run(seconds(5));
-    assert_eq!(world.views[0].handlers, [Url::parse("http://b/submit").unwrap()]);
+    assert_eq!(world.views[0].handlers, ["http://b/submit".parse().unwrap()]);
     world.master().set("annTarget", json!(0x2000_ffff));
     world.run(seconds(5));
     assert_eq!(world.pools.job().unwrap().work_bits, bits(0x2000_ffff));
@@ -587,7 +587,7 @@ fn work_bits_are_as_hard_as_pool_user_and_line_want_them_and_it_is_told_who_does
         world.run(seconds(6));
         assert_eq!(state(&world), (mined, bits(target), why));
     }
-    let url = world.pools.clients[0].base().clone();
+    let url = Url::clone(world.pools.clients[0].base());
     let now = world.now;
     world.pools.list(vec![url], Settings::default(), now);
     world.send(Event::Tick);
@@ -715,7 +715,7 @@ fn a_height_that_blkinfo_disproves_changes_no_view() {
         world.run(seconds(60));
         let view = &world.views[0];
         assert_eq!((view.tip_height, view.blocks.len()), (100, 6), "currentHeight {wrong}");
-        assert_eq!(view.handlers, [Url::parse("http://c/submit").unwrap()], "what else is new is followed");
+        assert_eq!(view.handlers, ["http://c/submit".parse().unwrap()], "what else is new is followed");
         assert_eq!(world.parent(), (hash(0, 97), 97));
         assert_eq!(world.pools.job().unwrap().work_bits, bits(0x2000_ffff), "by what is mined as well");
         world.master().extend(0, 101);

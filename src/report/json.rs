@@ -35,7 +35,7 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
             "difficulty": difficulty_shown(row.job.work_bits),
             "difficulty_reason": row.hardness.to_string(),
             "pool_difficulty": row.asked.map(difficulty_shown),
-            "age": seconds(snapshot.now.saturating_sub(row.since)),
+            "age": seconds(snapshot.now.saturating_sub(row.since.moment)),
         })
     });
     let pools = snapshot.ledger.pools.iter().zip(&snapshot.pools);
@@ -51,6 +51,7 @@ fn object(event: &str, snapshot: &Snapshot) -> Value {
             Phase::Done => "done",
         },
         "pauses": snapshot.pauses.iter().map(|why| why.name()).collect::<Vec<_>>(),
+        "own_pool": snapshot.own_pool,
         "job": job,
         "max_upload_mbit_per_s": snapshot.max_upload_mbit_per_s,
         "rates": { "10s": short, "60s": middle, "15m": long, "highest_e_per_s": snapshot.rates.highest },
@@ -82,6 +83,7 @@ fn pool(account: &Account, row: &PoolRow) -> Value {
     }).collect();
     json!({
         "pool": account.pool,
+        "removed": row.removed,
         "leads": row.leads,
         "up": row.up,
         "complaint": row.complaint,

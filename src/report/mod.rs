@@ -12,7 +12,9 @@ use std::time::Duration;
 pub use json::status_object;
 pub use output::{Output, OutputError, PATIENCE};
 pub use rates::{Rate, Rates, Sample, WINDOWS};
-pub use snapshot::{BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Phase, PoolRow, RateRow, Snapshot, Watch};
+pub use snapshot::{
+    BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Phase, PoolRow, RateRow, Since, Snapshot, Watch,
+};
 pub use table::Table;
 pub use text::{results, scaled, short, three_digits};
 

@@ -11,7 +11,7 @@ use super::Rate;
 use crate::{
     backend::Counters,
     protocol::difficulty_shown,
-    upload::Ledger,
+    upload::{Account, Ledger},
     values::{Hardness, Job, Moment, PauseReason},
 };
 
@@ -24,12 +24,16 @@ pub struct Snapshot {
     pub now: Moment,
     /// When, by the system's clock.
     pub time: SystemTime,
+    /// When it started, by the system's clock as it was then: the same in each snapshot.
+    pub started: SystemTime,
     /// What it is about.
     pub phase: Phase,
     /// Why it is paused; empty: it is not.
     pub pauses: Vec<PauseReason>,
     /// What is mined; `None` before there was work.
     pub job: Option<JobRow>,
+    /// Whether it mines for a pool of its own, since none was named: nobody is paid.
+    pub own_pool: bool,
     /// What the user lets it upload, in 10^6 bits a second; `None`: as much as the line takes.
     pub max_upload_mbit_per_s: Option<f64>,
     /// For how long there was something to mine so far, without pauses and the time in which the last is handed in.
@@ -70,13 +74,22 @@ pub struct JobRow {
     /// The job.
     pub job: Job,
     /// Since when it is mined.
-    pub since: Moment,
+    pub since: Since,
     /// Since when its parent block is mined on: a job with other work bits does not change that.
-    pub block_since: Moment,
+    pub block_since: Since,
     /// The work bits that the leading pool asks for.
     pub asked: Option<WorkBits>,
     /// Why the job's are what they are.
     pub hardness: Hardness,
+}
+
+/// Since when something is so. The clocks run apart and are set: what is told of one moment comes from one look at each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// By the miner's clock.
+    pub moment: Moment,
+    /// By the system's clock.
+    pub time: SystemTime,
 }
 
 /// Rates over all windows.
@@ -106,8 +119,10 @@ pub struct BackendRow {
 }
 
 /// One pool, as far as its account in the ledger does not tell it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PoolRow {
+    /// Whether it is not mined for any more: the settings named it once. Then nothing else is known of it.
+    pub removed: bool,
     /// Whether it decides what is mined.
     pub leads: bool,
     /// Whether its master gives good answers.
@@ -148,6 +163,13 @@ impl Snapshot {
     /// Announcements found by all backends.
     pub fn found(&self) -> u64 {
         self.ledger.found_by.iter().sum()
+    }
+
+    /// The pools that are mined for, and of those that no longer are the ones to which something is still on its way.
+    pub fn pools_at_work(&self) -> impl Iterator<Item = (&Account, &PoolRow)> + Clone {
+        let waits = |account: &Account| account.queued + account.in_flight > 0;
+        let pools = self.ledger.pools.iter().zip(&self.pools);
+        pools.filter(move |(account, row)| !row.removed || waits(account))
     }
 
     /// What all backends have done together.
@@ -225,7 +247,7 @@ pub(crate) mod tests {
     use std::{thread, time::UNIX_EPOCH};
 
     use super::*;
-    use crate::{protocol::BlockHash, upload::Account};
+    use crate::protocol::BlockHash;
 
     /// The same, but with a limit for the sake of which harder announcements are mined.
     pub fn limited(pools: Vec<Account>) -> Snapshot {
@@ -254,23 +276,28 @@ pub(crate) mod tests {
             signing_key: [0; 32],
         };
         let pool = |leads| PoolRow {
+            removed: false,
             leads,
             up: true,
             complaint: None,
             tip_height: Some(1_234_567),
             upload_mbit_per_s: [2.31, 2.2, 2.1],
         };
+        let time = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let since = Since { moment: Duration::from_secs(23), time: time - Duration::from_secs(42) };
         Snapshot {
             version: "1.2.3",
             now: Duration::from_secs(65),
-            time: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            time,
+            started: time - Duration::from_secs(65),
+            own_pool: false,
             phase: Phase::Mining,
             pauses: Vec::new(),
             job: Some(JobRow {
                 asked: Some(job.work_bits),
                 job,
-                since: Duration::from_secs(23),
-                block_since: Duration::from_secs(23),
+                since,
+                block_since: since,
                 hardness: Hardness::Pool,
             }),
             max_upload_mbit_per_s: None,
@@ -289,6 +316,15 @@ pub(crate) mod tests {
             ledger: Ledger { found_by: vec![2810], pools },
             complaints: Vec::new(),
         }
+    }
+
+    /// The same, and the second pool was taken away.
+    pub fn reloaded(pools: Vec<Account>) -> Snapshot {
+        let mut snapshot = snapshot(pools);
+        let removed =
+            PoolRow { removed: true, up: false, leads: false, tip_height: None, ..snapshot.pools[1].clone() };
+        snapshot.pools[1] = removed;
+        snapshot
     }
 
     #[test]

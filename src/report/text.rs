@@ -37,7 +37,8 @@ fn write_status(out: &mut String, snapshot: &Snapshot) -> fmt::Result {
         _ => None,
     });
     let harder = harder.unwrap_or_default();
-    match snapshot.ledger.pools.as_slice() {
+    let pools: Vec<_> = snapshot.pools_at_work().map(|(account, _)| account).collect();
+    match pools.as_slice() {
         [pool] => writeln!(out, "  {}{harder}", Counts(pool))?,
         pools => {
             writeln!(out, "{harder}")?;
@@ -193,7 +194,7 @@ pub fn three_digits(number: f64) -> String {
 mod tests {
     use super::*;
     use crate::{
-        report::snapshot::tests::{limited, snapshot},
+        report::snapshot::tests::{limited, reloaded, snapshot},
         upload::{Cause, Fate},
     };
 
@@ -223,6 +224,17 @@ mod tests {
         let lines = plain(&super::status(&snapshot(vec![account("http://a/"), account("http://b/")])));
         assert_eq!(lines.lines().count(), 3);
         assert!(lines.contains("  http://b/  9/0/0/0/0/0 good 100.0%"));
+    }
+
+    #[test]
+    fn a_pool_that_was_taken_away_has_its_counts_in_the_totals_alone_once_nothing_waits_for_it() {
+        let account = |pool: &str| Account { pool: pool.into(), found: 9, accepted: 9, ..Account::default() };
+        let mut snapshot = reloaded(vec![account("http://a/"), account("http://b/")]);
+        let line = plain(&super::status(&snapshot));
+        assert!(line.lines().count() == 1 && line.ends_with("  9/0/0/0/0/0 good 100.0%\n"), "{line}");
+        assert!(plain(&super::totals(&snapshot)).contains("http://b/\n  found 9 = accepted 9"));
+        snapshot.ledger.pools[1].queued = 1;
+        assert!(plain(&super::status(&snapshot)).contains("  http://b/  9/0/0/0/0/0 good"));
     }
 
     #[test]

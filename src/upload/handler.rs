@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use url::Url;
-
 use super::{
     answer::{Kind, Trouble},
     backoff::BackOff,
     ledger::{Fate, HandlerRow},
     queue::Queue,
 };
-use crate::values::Moment;
+use crate::values::{Address, Moment};
 
 /// A place on a pool's list of handlers, and what waits for it.
 pub(super) struct Handler {
     /// Never used for two handlers.
     pub id: u64,
-    pub url: Url,
+    pub url: Address,
     pub queue: Queue,
     pub back_off: BackOff,
     /// What is wrong with it; `None` while all is well.
@@ -47,7 +45,7 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    pub fn new(id: u64, url: Url) -> Self {
+    pub fn new(id: u64, url: Address) -> Self {
         Self {
             id,
             url,

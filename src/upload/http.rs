@@ -157,7 +157,6 @@ mod tests {
     };
 
     use kernels::WorkBits;
-    use url::Url;
 
     use super::*;
     use crate::{
@@ -181,7 +180,7 @@ mod tests {
         Post {
             request: 1,
             pool: PoolId(0),
-            url: Url::parse(url).unwrap(),
+            url: url.parse().unwrap(),
             work_number: 42,
             pay_to: "payme".parse().unwrap(),
             batch: Arc::new(Batch { announcements: (0..len).map(make).collect(), job: job.clone() }),

@@ -19,7 +19,7 @@ pub struct Ledger {
 /// One pool's side of the ledger. Counts are announcements.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Account {
-    /// The pool, as the user named it.
+    /// What the pool is called: its address without user name and password, and a number where that would be another's.
     pub pool: String,
     /// Found by all backends, as they count themselves, while the pool was mined for.
     pub found: u64,
@@ -56,7 +56,7 @@ pub struct Account {
 /// One handler, for displays. Its counts begin anew when the pool takes it off its list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandlerRow {
-    /// Where it is.
+    /// Where it is, without user name and password.
     pub url: String,
     /// Announcements that wait for it.
     pub queued: u64,

@@ -38,11 +38,10 @@ use kernels::{Invalid, WorkBits};
 pub use ledger::{Account, Cause, Fate, HandlerRow, Ledger};
 use limit::Bucket;
 pub use limit::{Limit, wire_bytes};
-use url::Url;
 
 use crate::{
     protocol::{BATCH, PayTo},
-    values::{BackendId, Found, Moment, Notice, PoolId, PoolView},
+    values::{Address, BackendId, Found, Moment, Notice, PoolId, PoolView},
 };
 
 /// How long what waits for a pool that is no longer mined for may take to be sent.
@@ -196,7 +195,7 @@ pub struct Post {
     /// Whose handler it is.
     pub pool: PoolId,
     /// The handler.
-    pub url: Url,
+    pub url: Address,
     /// The value of `x-pc-worknum`.
     pub work_number: u32,
     /// The value of `x-pc-payto`.

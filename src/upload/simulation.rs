@@ -14,7 +14,6 @@ use std::{
 
 use kernels::{Announcement, Hash32, Invalid, WorkBits};
 use rayon::prelude::*;
-use url::Url;
 
 use super::*;
 use crate::{
@@ -95,7 +94,7 @@ enum Coming {
 
 /// A pool's own books.
 struct FakePool {
-    handlers: Vec<Url>,
+    handlers: Vec<Address>,
     seen_view: PoolView,
     recorded: HashSet<Hash32>,
     accepted: u64,
@@ -108,7 +107,7 @@ struct FakePool {
     listed: bool,
     /// What was found while it was mined for.
     meant: HashSet<*const Found>,
-    in_flight: HashMap<u64, (Url, Arc<Batch>)>,
+    in_flight: HashMap<u64, (Address, Arc<Batch>)>,
     told: HashSet<*const Found>,
     elsewhere: HashMap<Hash32, u32>,
 }
@@ -143,7 +142,7 @@ fn a_limit(rng: &mut fastrand::Rng) -> Limit {
     Limit::new(*rng.choice(&[64e3, 200e3, 2e6]).unwrap())
 }
 
-fn handler_url(pool: usize, handler: u32) -> Url {
+fn handler_url(pool: usize, handler: u32) -> Address {
     format!("http://pool{pool}.example/handler{handler}/submit").parse().unwrap()
 }
 
@@ -316,7 +315,7 @@ impl World {
     }
 
     /// What a handler does with a batch by the protocol document, and what it answers.
-    fn submit(&mut self, pool: usize, url: &Url, batch: &Batch) -> (u16, String) {
+    fn submit(&mut self, pool: usize, url: &Address, batch: &Batch) -> (u16, String) {
         let (tip, chain, bad) = (self.tip(), &self.chain, &self.bad);
         let pool = &mut self.pools[pool];
         let (tip, parent) = (tip - pool.lag, batch.job.parent_height);

@@ -25,7 +25,7 @@ use crate::{
     protocol::difficulty_shown,
     report::{
         BackendRow, COMPLAINTS_MAX, Complaint, JobRow, Output, OutputError, PATIENCE, Phase, PoolRow,
-        RateRow, Reporter, Snapshot, Watch,
+        RateRow, Reporter, Since, Snapshot, Watch,
     },
     scheduler::{self, Scheduler},
     upload::{self, Ledger, Limit, Uploader},
@@ -82,6 +82,8 @@ pub(super) struct Loop<O> {
     backends: Vec<Slot>,
     reporter: Reporter,
     outside: O,
+    /// When the miner started, by the system's clock.
+    started: SystemTime,
     stage: Stage,
     next_status: Moment,
     next_sample: Moment,
@@ -163,8 +165,8 @@ impl<O: Outside> Loop<O> {
             counters: Counters::default(),
             failed: None,
         };
-        let names: Vec<_> = settings.pools.iter().map(Url::to_string).collect();
         let pools = Pools::new(settings.pools.clone(), settings.pool.clone());
+        let names: Vec<_> = (0..pools.len()).map(|pool| pools.label(PoolId(pool)).to_owned()).collect();
         let fitter = Fitter::new(capacity(&settings), assumed_rate(&settings, &infos));
         Self {
             leader: pools.leader(),
@@ -176,6 +178,7 @@ impl<O: Outside> Loop<O> {
             uploader: Uploader::new(&names, backends.len(), settings.upload.clone()),
             reporter: Reporter::new(settings.format, backends.len(), names.len(), Moment::ZERO),
             backends: backends.into_iter().map(slot).collect(),
+            started: SystemTime::now().checked_sub(outside.now()).unwrap_or(SystemTime::UNIX_EPOCH),
             outside,
             stage: Stage::Mining,
             next_status: settings.interval,
@@ -294,8 +297,8 @@ impl<O: Outside> Loop<O> {
         self.schedule(scheduler::Event::Policy(keep.cancel));
         let listed = self.pools.list(pools, keep.pool, self.now());
         self.outside.resize(self.pools.len(), upload.uploaders);
-        self.settings.pools = listed.iter().map(|(_, url)| url.clone()).collect();
-        let listed = listed.into_iter().map(|(pool, url)| (pool, url.to_string())).collect();
+        self.settings.pools = listed.iter().map(|(_, address)| Url::clone(address)).collect();
+        let listed = listed.into_iter().map(|(pool, _)| (pool, self.pools.label(pool).to_owned())).collect();
         self.upload(upload::Event::Change { pools: listed, settings: upload });
         self.fit_line();
         self.pools(pool::Event::Tick);
@@ -453,19 +456,29 @@ impl<O: Outside> Loop<O> {
             work: 0.0,
             rates: RateRow::default(),
         });
-        let pools = (0..self.pools.len()).map(PoolId).map(|pool| PoolRow {
-            leads: pool == self.pools.leader(),
-            up: self.pools.is_up(pool),
-            complaint: self.pools.last_error(pool).map(str::to_owned),
-            // A view says nothing before there are handlers in it.
-            tip_height: self.pools.view(pool).map(|view| view.tip_height).filter(|height| *height > 0),
-            upload_mbit_per_s: [0.0; 3],
+        let pools = (0..self.pools.len()).map(PoolId).map(|pool| {
+            let removed = !self.pools.is_listed(pool);
+            // Nobody asks it any more: what it said last is no news.
+            if removed {
+                return PoolRow { removed, ..PoolRow::default() };
+            }
+            PoolRow {
+                removed,
+                leads: pool == self.pools.leader(),
+                up: self.pools.is_up(pool),
+                complaint: self.pools.last_error(pool).map(str::to_owned),
+                // A view says nothing before there are handlers in it.
+                tip_height: self.pools.view(pool).map(|view| view.tip_height).filter(|height| *height > 0),
+                upload_mbit_per_s: [0.0; 3],
+            }
         });
         let now = self.now();
         let mut snapshot = Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             now,
             time: SystemTime::now(),
+            started: self.started,
+            own_pool: self.settings.own_pool,
             phase: match self.stage {
                 Stage::Mining if self.pauses.is_empty() => Phase::Mining,
                 Stage::Mining => Phase::Paused,
@@ -574,13 +587,13 @@ impl<O: Outside> Loop<O> {
 
     /// Takes note of what is mined from now on.
     fn begin(&mut self, job: &Job) {
-        let now = self.now();
+        let now = Since { moment: self.now(), time: SystemTime::now() };
         let same_block = self.job.as_ref().filter(|row| row.job.parent_hash == job.parent_hash);
         let block_since = same_block.map_or(now, |row| row.block_since);
         let (asked, hardness) = self.pools.hardness();
         self.job = Some(JobRow { job: job.clone(), since: now, block_since, asked, hardness });
         if self.pauses.is_empty() {
-            self.mined.run(now);
+            self.mined.run(now.moment);
         }
     }
 

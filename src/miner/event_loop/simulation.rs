@@ -27,7 +27,7 @@ use crate::{
     protocol::{BlockHash, WINDOW},
     scheduler::CancelPolicy,
     upload::{Batch, Cause, PostOutcome},
-    values::{Found, PoolView, Round},
+    values::{Address, Found, PoolView, Round},
 };
 
 /// How many schedules are tried.
@@ -134,7 +134,7 @@ struct Device {
 /// A pool's own books, and what its master says.
 struct Master {
     base: Url,
-    handlers: Vec<Url>,
+    handlers: Vec<Address>,
     target: WorkBits,
     /// The hardest that it ever asked for.
     hardest: WorkBits,
@@ -148,7 +148,7 @@ struct Master {
     listed: bool,
     /// What was found while it was mined for.
     meant: HashSet<Hash32>,
-    in_flight: HashMap<u64, (Url, Arc<Batch>)>,
+    in_flight: HashMap<u64, (Address, Arc<Batch>)>,
     /// What it said that it took.
     told: HashSet<Hash32>,
     elsewhere: HashMap<Hash32, u32>,
@@ -261,7 +261,7 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-fn handler_url(pool: usize, handler: usize) -> Url {
+fn handler_url(pool: usize, handler: usize) -> Address {
     format!("http://pool{pool}.example/handler{handler}/submit").parse().unwrap()
 }
 
@@ -513,7 +513,7 @@ impl World {
             master.configurations_in_flight += 1;
             check!(master.configurations_in_flight == 1, "two configurations of pool {pool} in flight");
         }
-        let handlers: Vec<_> = master.handlers.iter().map(Url::as_str).collect();
+        let handlers: Vec<_> = master.handlers.iter().map(|url| url.as_str()).collect();
         let good = if is_config {
             json!({
                 "tipHash": self.chain[tip], "currentHeight": tip + 1, "masterUrl": "http://m/",
@@ -560,7 +560,7 @@ impl World {
     }
 
     /// What a handler does with a batch by the protocol document, and what it answers.
-    fn submit(&mut self, pool: usize, url: &Url, batch: &Batch) -> (u16, String) {
+    fn submit(&mut self, pool: usize, url: &Address, batch: &Batch) -> (u16, String) {
         let (tip, chain) = (self.tip(), &self.chain);
         let master = &mut self.masters[pool];
         let (tip, parent) = (tip - master.lag as usize, batch.job.parent_height as usize);
@@ -607,7 +607,7 @@ impl World {
         }
         for found in &batch.announcements {
             check!(!books.told.contains(&found.hash), "posted after it was accepted");
-            let twice = |(_, other): &(Url, Arc<Batch>)| {
+            let twice = |(_, other): &(Address, Arc<Batch>)| {
                 other.announcements.iter().any(|other| Arc::ptr_eq(other, found))
             };
             check!(!books.in_flight.values().any(twice), "posted twice at the same time");
