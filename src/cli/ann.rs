@@ -8,7 +8,7 @@ use kernels::WorkBits;
 use url::Url;
 
 use super::{
-    Exit, KernelChoice, Log, UsageError, gpu, parse_duration, parse_period, pool_url,
+    Exit, KernelChoice, Log, UsageError, gpu, parse_duration, parse_interval, parse_period, pool_url,
     units::{parse_count, parse_upload_limit},
 };
 use crate::{
@@ -112,7 +112,7 @@ pub struct Arguments {
 
     /// Time between two status lines
     #[arg(
-        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_period
+        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_interval
     )]
     interval: Duration,
 
@@ -127,7 +127,8 @@ pub struct Arguments {
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// How much less the mining threads matter than other programs: 0 as much, 19 least (Linux)
+    /// How much less the mining threads matter than other programs, if the miner was not started with more: 0 as much, 19
+    /// least (Linux)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
     nice: u8,
 
