@@ -204,6 +204,14 @@ fn the_file_is_looked_for_where_the_manual_says_and_never_in_the_current_directo
     let (code, stdout, _) = run(pktmine(&["config", "check"]).env("XDG_CONFIG_HOME", &own_folder));
     assert_eq!((code, stdout.contains("pktmine.toml: all is well")), (Some(0), true));
     assert_eq!(run(&mut pktmine(&["config", "check"])).0, Some(2), "there is none");
+    let none = |command: &mut Command| {
+        let (code, stdout, stderr) = run(command.env("XDG_CONFIG_HOME", &own_folder));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains("an empty name means no settings file"), "{stderr}");
+    };
+    none(&mut pktmine(&["config", "check", "--config", ""]));
+    none(&mut pktmine(&["config", "check", ""]));
+    none(pktmine(&["config", "check"]).env("PKTMINE_CONFIG", ""));
 }
 
 #[test]

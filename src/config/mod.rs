@@ -549,19 +549,21 @@ pub fn check_text(program: &Command, path: &Path, text: &str) -> Result<(), Conf
     read_text(&program, path, text).map(|_| ())
 }
 
-/// The file to read if none is named: the user's own, or the machine's. Never one in the current directory, which
-/// may be somebody else's: the file says who is paid.
-pub fn default_file() -> Option<PathBuf> {
-    let machine = cfg!(unix).then(|| Path::new("/etc/pktmine").join(FILE_NAME));
-    own_file().into_iter().chain(machine).find(|path| path.is_file())
-}
-
-fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
+/// The file to read: the one that is named, none if the name is empty, or else the first of [`default_files`] that is
+/// there.
+pub fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
     match named {
         Some(name) if name.is_empty() => None,
         Some(name) => Some(name.into()),
-        None => default_file(),
+        None => default_files().find(|path| path.is_file()),
     }
+}
+
+/// The files that are looked for if none is named: the user's own, then the machine's. Never one in the current
+/// directory, which may be somebody else's: the file says who is paid.
+fn default_files() -> impl Iterator<Item = PathBuf> {
+    let machine = cfg!(unix).then(|| Path::new("/etc/pktmine").join(FILE_NAME));
+    own_file().into_iter().chain(machine)
 }
 
 fn read(program: &Command, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
