@@ -38,7 +38,8 @@ Every flag is also a key of the settings file (--exact-target: exact-target = tr
 (PKTMINE_EXACT_TARGET=true); flags win over variables, those over the file, that over what `pktmine tune` has found \
 for this machine. `pktmine config print` shows all settings \
 and where each comes from. The file is $XDG_CONFIG_HOME/pktmine/pktmine.toml or /etc/pktmine/pktmine.toml, unless \
---config or PKTMINE_CONFIG names one; while mining it is read again when it changes and on SIGHUP.
+--config or PKTMINE_CONFIG names one; while mining it, and what it names with { file = \"…\" }, is read again when it \
+changes or appears, and on SIGHUP.
 
 The counters of a status line are accepted/duplicate/rejected/stale/overflow/unknown.")]
 pub struct Arguments {
@@ -292,12 +293,12 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
     })
     .context("cannot catch Ctrl-C")?;
     let control = miner.control();
-    let file = resolved.file.clone();
+    let files = resolved.watched.clone();
     let mut current = resolved;
     let changed = control.clone();
-    let ask = config::watch(file, move |_| {
+    let ask = config::watch(files, move |_| {
         reload(&layers, &mut current, &changed);
-        true
+        Some(current.watched.clone())
     })
     .context("cannot start a thread")?;
     shutdown::on_hangup(move |terminal_gone| {
@@ -382,6 +383,9 @@ fn reload(layers: &Layers, current: &mut Resolved, control: &miner::Control) {
         Some(Err(error)) => return refused(&error),
         None => return,
     };
+    if let Some(file) = new.file.as_ref().filter(|file| current.file.as_ref() != Some(file)) {
+        tracing::info!("settings read from {}", file.display());
+    }
     // What has been told once need not be told again.
     for warning in new.warnings.iter().filter(|warning| !current.warnings.contains(warning)) {
         tracing::warn!("{warning}");
