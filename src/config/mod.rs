@@ -371,7 +371,7 @@ impl Layers {
         path: &Path,
         is_named: bool,
         warnings: &mut Vec<String>,
-    ) -> Result<Option<(Vec<Given>, Option<tuned::Tuned>)>, ConfigError> {
+    ) -> Result<Option<Said>, ConfigError> {
         let text = match (file::load(path), self.table()) {
             (Ok(text), _) => text,
             (Err(why), Some(table)) if !is_named => {
@@ -630,6 +630,9 @@ fn unreadable(path: &Path, why: &str, remedy: &str) -> ConfigError {
     ConfigError::new([format!("{}: it cannot be read ({why}); {remedy}", path.display())])
 }
 
+/// What a file without fault says: settings, and its table of tuned ones.
+type Said = (Vec<Given>, Option<tuned::Tuned>);
+
 /// What a file says, as far as it can be understood, and all that is wrong with it.
 struct Contents {
     given: Vec<Given>,
@@ -639,7 +642,7 @@ struct Contents {
 
 impl Contents {
     /// What it says, if nothing is wrong.
-    fn all_right(mut self, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
+    fn all_right(mut self, path: &Path) -> Result<Said, ConfigError> {
         match self.problems.is_empty() {
             true => Ok((self.given, self.tuned)),
             false => Err(ConfigError::new(told(path, &mut self.problems))),
