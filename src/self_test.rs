@@ -68,8 +68,10 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the CPU's {kernel} kernel computes wrongly, so it is not used: {reason}")]
 pub struct Wrong {
-    kernel: &'static str,
-    reason: String,
+    /// Its name.
+    pub kernel: &'static str,
+    /// What is wrong.
+    pub reason: String,
 }
 
 /// The kernel of this process: the fastest that computes as it should, which is found out once.

@@ -86,7 +86,8 @@ fn on_battery(supplies: &Path) -> Option<bool> {
             "Battery" | "UPS" if read("scope") != "Device" => {
                 *discharging.get_or_insert(false) |= read("status") == "Discharging";
             }
-            "Mains" | "USB" => plugged |= read("online") == "1",
+            // 1, or 2 where voltage and current can be chosen, as of many chargers at USB-C.
+            "Mains" | "USB" => plugged |= !matches!(read("online").as_str(), "" | "0"),
             _ => {}
         }
     }
@@ -166,6 +167,13 @@ mod tests {
         assert_eq!(supply(&[("AC", &mains("0")), ("BAT0", empties)]), Some(true));
         assert_eq!(supply(&[("BAT0", full), ("BAT1", empties)]), Some(true));
         assert_eq!(supply(&[("AC", &mains("1")), ("BAT0", empties)]), Some(false), "a weak charger");
+        let usb: &[(&str, &str)] = &[("type", "USB"), ("online", "2")];
+        assert_eq!(supply(&[("USBC", usb), ("BAT0", empties)]), Some(false), "a programmable supply");
+        assert_eq!(
+            supply(&[("USBC", &[("type", "USB")]), ("BAT0", empties)]),
+            Some(true),
+            "it does not tell"
+        );
         assert_eq!(supply(&[("AC", &mains("1")), ("mouse", mouse)]), None, "no battery of its own");
         assert_eq!(supply(&[]), None);
         assert_eq!(on_battery(Path::new("/nonexistent")), None);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -303,12 +303,20 @@ fn commands_whose_results_cannot_be_written_say_so_and_a_reader_who_has_seen_eno
     }
 }
 
+/// A pipe that takes a few lines more, of which nobody reads any.
+fn almost_full_pipe() -> (io::PipeReader, io::PipeWriter) {
+    let (reader, mut writer) = io::pipe().expect("a pipe");
+    writer.write_all(&[b' '; 60 << 10]).expect("a pipe holds 64 KiB");
+    (reader, writer)
+}
+
 #[test]
 fn output_that_nobody_reads_holds_up_neither_mining_nor_leaving() {
     let (_pool, url) = pool(&["--difficulty", "2"]);
+    let (_nobody, stdout) = almost_full_pipe();
     let miner = Process::start(
-        pktmine(&["ann", "--json", "--interval", "1ms", "-vv", "-p", "me", &url])
-            .stdout(Stdio::piped())
+        pktmine(&["ann", "--json", "--interval", "100ms", "-vv", "-p", "me", &url])
+            .stdout(stdout)
             .stderr(Stdio::piped()),
     );
     let accepted = || stats(&url)["accepted"].as_u64().expect("a count");
@@ -330,8 +338,9 @@ fn output_that_nobody_reads_holds_up_neither_mining_nor_leaving() {
 
 #[test]
 fn a_pool_whose_statistics_nobody_reads_still_ends_when_asked() {
-    let mut command = pktmine(&["pool", "--listen", "127.0.0.1:0", "--json", "--interval", "1ms"]);
-    let child = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut command = pktmine(&["pool", "--listen", "127.0.0.1:0", "--json", "--interval", "100ms"]);
+    let (_nobody, stdout) = almost_full_pipe();
+    let child = Process::start(command.stdout(stdout).stderr(Stdio::null()));
     // Far more than a pipe holds.
     thread::sleep(Duration::from_secs(2));
     signal(&child.0, "TERM");
@@ -370,6 +379,8 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         (vec!["ann", "--duration", "-1"], "it must be a time from 0 to ten years"),
         (vec!["ann", "--kernel", "abacus"], "no kernel `abacus` on this processor"),
         (vec!["ann", "--duration", "soon"], "try 90s"),
+        (vec!["ann", "--interval", "1ns"], "must be 100ms at least"),
+        (vec!["pool", "--interval", "0"], "must be 100ms at least"),
         (vec!["ann", "--difficulty", "2", "-p", "me", "http://127.0.0.1:1"], "cannot be used with"),
         (vec!["ann", "-c", &unknown_key], "there is no key `colour`; there are pools, threads"),
         (vec!["ann", "-c", &not_json], "it is not JSON"),
@@ -409,6 +420,23 @@ fn wrong_usage_says_what_is_wrong_and_exits_with_two() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(expected), "{arguments:?}: {text}");
         assert!(output.stdout.is_empty(), "{arguments:?}: nothing on stdout");
+    }
+}
+
+#[test]
+fn a_variable_that_says_what_to_log_and_cannot_be_understood_is_told() {
+    let with = |value: &str, arguments: &[&str]| {
+        let output = pktmine(arguments).env("RUST_LOG", value).output().expect("the command starts");
+        (output.status.code(), stderr(&output))
+    };
+    let (code, text) = with("pktmine=loud", &["ann", "-q", "--duration", "100ms", "--difficulty", "2"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("the variable RUST_LOG=pktmine=loud is no list of what to log"), "{text}");
+    assert_eq!(text.lines().count(), 1, "nothing is logged: {text}");
+    let pool = &["pool", "--listen", "127.0.0.1:0", "--duration", "100ms"];
+    for (value, lines) in [("", true), ("pktmine=info", true), ("error", false)] {
+        let (code, text) = with(value, pool);
+        assert_eq!((code, text.contains("INFO")), (Some(0), lines), "{value}: {text}");
     }
 }
 

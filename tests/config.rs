@@ -204,6 +204,14 @@ fn the_file_is_looked_for_where_the_manual_says_and_never_in_the_current_directo
     let (code, stdout, _) = run(pktmine(&["config", "check"]).env("XDG_CONFIG_HOME", &own_folder));
     assert_eq!((code, stdout.contains("pktmine.toml: all is well")), (Some(0), true));
     assert_eq!(run(&mut pktmine(&["config", "check"])).0, Some(2), "there is none");
+    let none = |command: &mut Command| {
+        let (code, stdout, stderr) = run(command.env("XDG_CONFIG_HOME", &own_folder));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains("an empty name means no settings file"), "{stderr}");
+    };
+    none(&mut pktmine(&["config", "check", "--config", ""]));
+    none(&mut pktmine(&["config", "check", ""]));
+    none(pktmine(&["config", "check"]).env("PKTMINE_CONFIG", ""));
 }
 
 #[test]
@@ -313,6 +321,68 @@ fn the_pool_has_a_table_of_its_own() {
 }
 
 #[test]
+fn what_is_wrong_outside_a_command_s_own_table_is_no_more_than_a_warning_to_it() {
+    let directory = Directory::new();
+    let pool = |file: &str| {
+        let arguments = ["pool", "--listen", "127.0.0.1:0", "--duration", "100ms"];
+        run(pktmine(&arguments).env("PKTMINE_CONFIG", file))
+    };
+    let others = "thread = 3\njson = maybe\n[tuned]\nx = 1\n[bench]\ndifficulty = 0\n[zoo]\ny = 1\n";
+    let file = directory.file("a.toml", &format!("{others}[pool]\nhandlers = 3\n"));
+    let (code, _, stderr) = pool(&file);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stderr.matches("ann handler at").count(), 3, "its own table is read: {stderr}");
+    for told in
+        ["line 1, column 1: there is no setting `thread`", "line 2, ", "line 4, ", "line 6, ", "line 8, "]
+    {
+        let line =
+            stderr.lines().find(|line| line.contains(told)).unwrap_or_else(|| panic!("{told}: {stderr}"));
+        assert!(line.contains("WARN") && line.contains("not in [pool]"), "{line}");
+    }
+    let (code, _, stderr) = run(&mut pktmine(&["ann", "-c", &file]));
+    assert_eq!((code, stderr.lines().count()), (Some(2), 5), "all of it is an error to `ann`: {stderr}");
+
+    for (text, expected) in [
+        ("[pool]\nhandlers = 0\n", "line 2, column 1: handlers: "),
+        ("[pool]\nhandlers = = 3\n", "line 2, "),
+        ("[pool\nhandlers = 3\n", "line 1, "),
+        ("[poll]\nhandlers = 3\n", "there is no table [poll]"),
+    ] {
+        let (code, _, stderr) = pool(&directory.file("own.toml", text));
+        assert_eq!(code, Some(2), "{text}: {stderr}");
+        assert!(stderr.contains(expected) && stderr.contains("PKTMINE_CONFIG='' pktmine pool"), "{stderr}");
+    }
+    let short = ["bench", "--backend", "cpu", "-t1", "--difficulty", "2", "--duration", "1ms"];
+    let json = directory.file("a.json", "{\"colour\": 3}");
+    let (code, _, stderr) = run(pktmine(&short).env("PKTMINE_CONFIG", &json));
+    assert!(code == Some(0) && stderr.contains("there is no key `colour`"), "{stderr}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_stops_only_those_who_need_it_or_were_told_to_read_it() {
+    let directory = Directory::new();
+    let own = directory.file("config/pktmine/pktmine.toml", "");
+    // Who has all rights can read every file, but not as text.
+    fs::write(&own, [0xff, 0xfe]).expect("it can be written");
+    let with = |arguments: &[&str], named: Option<&str>| {
+        let mut command = pktmine(arguments);
+        command.env("XDG_CONFIG_HOME", directory.path("config"));
+        named.map(|name| command.env("PKTMINE_CONFIG", name));
+        run(&mut command)
+    };
+    let pool = ["pool", "--listen", "127.0.0.1:0", "--duration", "100ms"];
+    let (code, _, stderr) = with(&pool, None);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("pktmine.toml: it cannot be read (") && stderr.contains("WARN"), "{stderr}");
+    assert!(!stderr.contains("settings read from"), "{stderr}");
+    let (code, _, stderr) = with(&pool, Some(&own));
+    assert!(code == Some(2) && stderr.contains("or none with PKTMINE_CONFIG=''"), "{stderr}");
+    assert_eq!(with(&pool, Some("")).0, Some(0), "the remedy is one");
+    let (code, _, stderr) = with(&["ann"], None);
+    assert!(code == Some(2) && stderr.contains("or none with --config ''"), "it says who is paid: {stderr}");
+}
+
+#[test]
 fn completions_and_manual_pages_know_every_command() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (code, stdout, _) = run(&mut pktmine(&["completions", shell]));
@@ -363,7 +433,10 @@ struct Miner {
 
 impl Miner {
     fn start(file: &str) -> Self {
-        let mut command = pktmine(&["ann", "--json", "--interval", "500ms", "-c", file]);
+        Self::spawn(pktmine(&["ann", "--json", "--interval", "500ms", "-c", file]))
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let log = Arc::new(Mutex::new(String::new()));
         let (lines, written) = (BufReader::new(child.stderr.take().expect("a pipe")), log.clone());
@@ -475,4 +548,25 @@ fn a_file_that_changes_changes_pools_and_threads_while_mining_and_the_ledger_sta
     assert!(taken <= count(0, "found") && count(0, "missed") > 0);
     let removed = [0, 1].map(|place| totals["pools"][place]["removed"].as_bool().expect("it is told"));
     assert_eq!((removed, totals["own_pool"].as_bool()), ([true, false], Some(false)), "{totals}");
+}
+
+#[test]
+fn a_file_that_appears_is_read_while_mining_and_so_are_those_that_hold_values_when_they_change() {
+    let pool = start_pool();
+    let directory = Directory::new();
+    let url = pool.url().to_string();
+    let mut command = pktmine(&["ann", "--json", "-t1", "-p", "me", &url]);
+    let difficulty = directory.file("difficulty", "4\n");
+    command.env("XDG_CONFIG_HOME", directory.path("config")).env("PKTMINE_MIN_DIFFICULTY_FILE", &difficulty);
+    let miner = Miner::spawn(command);
+    miner.wait_for("for --min-difficulty: the pool asks for 2");
+    directory.file("config/pktmine/limit", "900Mbit/s\n");
+    directory.file("config/pktmine/pktmine.toml", "max-upload = { file = 'limit' }\nmineold = 2\n");
+    miner.wait_for("settings read from");
+    miner.wait_for("settings changed: mineold, max-upload");
+    directory.file("config/pktmine/limit", "800Mbit/s\n");
+    miner.wait_for("settings changed: max-upload\n");
+    fs::write(&difficulty, "8\n").expect("it can be written");
+    miner.wait_for("settings changed: min-difficulty\n");
+    miner.finish();
 }

@@ -1,13 +1,15 @@
 //! What the system tells about the machine and this process. What it does not tell is zero or empty.
 
-use std::{collections::BTreeSet, fs, path::Path, thread};
+use std::{collections::BTreeSet, fs};
+
+use crate::backend::cpu;
 
 /// What stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     /// Its name in the network.
     pub host: String,
-    /// The processor's name.
+    /// The processor's name, or its architecture.
     pub brand: String,
     /// What the processor can.
     pub flags: BTreeSet<String>,
@@ -40,40 +42,20 @@ pub struct Usage {
 
 impl Machine {
     pub fn read() -> Self {
-        let cpuinfo = read("/proc/cpuinfo");
-        let values = |key: &str| {
-            let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-            lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim()).collect::<Vec<_>>()
-        };
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let packages: Vec<_> = values("physical id");
-        let cores: BTreeSet<_> = packages.iter().zip(values("core id")).collect();
-        let flags = values("flags").first().or(values("Features").first()).copied().unwrap_or_default();
-        let folders = |path: &str, prefix: &str| {
-            let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            let is_one = |name: &str| {
-                let number = name.strip_prefix(prefix).unwrap_or_default();
-                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-            };
-            entries
-                .filter(|entry| entry.file_name().to_str().is_some_and(is_one))
-                .map(|entry| entry.path())
-                .collect()
-        };
-        let processors: Vec<_> = folders("/sys/devices/system/cpu", "cpu");
-        let caches: BTreeSet<_> =
-            processors.iter().flat_map(|processor| caches(&processor.join("cache"))).collect();
-        let bytes = |level| caches.iter().filter(|cache| cache.0 == level).map(|cache| cache.2).sum();
-        let nodes: Vec<_> = folders("/sys/devices/system/node", "node");
+        let about = cpu::About::this_machine();
+        let told = cpu::CpuInfo::read();
+        let flags = told.values("flags").chain(told.values("Features")).next().unwrap_or_default();
+        let nodes = cpu::parse_list(read("/sys/devices/system/node/online").trim());
+        let bytes = |level| u64::try_from(cpu::cache_bytes(level)).unwrap_or(0);
         Self {
             host: host(),
-            brand: values("model name").first().map(ToString::to_string).unwrap_or_default(),
+            brand: about.model,
             flags: flags.split_whitespace().map(str::to_owned).collect(),
-            threads,
+            threads: about.processors,
             // Where the system does not tell.
-            cores: if cores.is_empty() { threads } else { cores.len() },
-            packages: packages.iter().collect::<BTreeSet<_>>().len().max(1),
-            nodes: nodes.len().max(1),
+            cores: about.cores.unwrap_or(about.processors),
+            packages: told.values("physical id").collect::<BTreeSet<_>>().len().max(1),
+            nodes: nodes.map_or(1, |nodes| nodes.len()),
             l2: bytes(2),
             l3: bytes(3),
         }
@@ -98,18 +80,6 @@ impl Usage {
             cpu_seconds: cpu_seconds(),
         }
     }
-}
-
-/// Level, who shares it, and bytes of each cache of a processor.
-fn caches(folder: &Path) -> Vec<(u32, String, u64)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let cache = |path: &Path| {
-        let text = |name| fs::read_to_string(path.join(name)).ok();
-        let size = text("size")?;
-        let kib: u64 = size.trim().strip_suffix('K')?.parse().ok()?;
-        Some((text("level")?.trim().parse().ok()?, text("shared_cpu_list")?, kib << 10))
-    };
-    entries.filter_map(|entry| cache(&entry.path())).collect()
 }
 
 fn read(path: &str) -> String {

@@ -1,12 +1,16 @@
-//! What the machine uses of energy, where it tells: of the processors by RAPL (Linux), of NVIDIA's graphics processors
+//! What backends use of energy, where the machine tells: of the processors by RAPL (Linux), of NVIDIA's graphics cards
 //! by their library if it is there.
 //!
-//! Both count for the whole package or card, whoever uses it.
+//! Both count for the whole package or card, whoever uses it. Cards that do not mine are not counted.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use crate::backend::BackendInfo;
 
 /// Where Linux tells of power.
 const POWERCAP: &str = "/sys/class/powercap";
@@ -29,19 +33,40 @@ enum Source {
     /// A processor package's counter, in microjoules.
     Package { file: PathBuf, range: u64 },
     /// A card's counter, in millijoules.
-    #[cfg(feature = "nvml")]
-    Card { library: std::sync::Arc<nvml_wrapper::Nvml>, index: u32 },
+    Card { library: Library, bus: String },
+}
+
+/// What knows cards by where they sit.
+type Library = Arc<dyn Cards>;
+
+trait Cards {
+    /// The millijoules that the card there has used since its driver was loaded, or why nobody knows.
+    fn millijoules(&self, bus: &str) -> Result<u64, String>;
 }
 
 impl Meter {
-    /// A meter of the processors, the graphics processors, or both.
-    pub fn new(processors: bool, graphics: bool) -> Self {
-        let mut meter = Self { counters: Vec::new(), joules: 0.0, absent: Vec::new() };
-        if processors {
-            meter.add(packages(Path::new(POWERCAP)));
+    /// A meter of what these backends mine on.
+    pub fn of<'a>(backends: impl Iterator<Item = &'a BackendInfo>) -> Self {
+        Self::with(backends, Path::new(POWERCAP), library)
+    }
+
+    /// A meter that counts nothing.
+    pub fn of_nothing() -> Self {
+        Self { counters: Vec::new(), joules: 0.0, absent: Vec::new() }
+    }
+
+    fn with<'a>(
+        backends: impl Iterator<Item = &'a BackendInfo>,
+        powercap: &Path,
+        library: impl FnOnce() -> Result<Library, String>,
+    ) -> Self {
+        let mut meter = Self::of_nothing();
+        let (processors, cards): (Vec<_>, Vec<_>) = backends.partition(|info| info.name == "cpu");
+        if !processors.is_empty() {
+            meter.add(packages(powercap));
         }
-        if graphics {
-            meter.add(cards());
+        if !cards.is_empty() {
+            meter.add(library().and_then(|library| counters_of(&cards, &library)));
         }
         meter
     }
@@ -86,12 +111,9 @@ impl Source {
     fn read(&self) -> Result<u64, String> {
         match self {
             Self::Package { file, .. } => read_number(file),
-            #[cfg(feature = "nvml")]
-            Self::Card { library, index } => {
-                let card = library.device_by_index(*index);
-                let energy = card.and_then(|card| card.total_energy_consumption());
-                energy.map_err(|e| format!("NVIDIA's library does not tell the energy of card {index}: {e}"))
-            }
+            Self::Card { library, bus } => library
+                .millijoules(bus)
+                .map_err(|e| format!("NVIDIA's library does not tell the energy of the card at {bus}: {e}")),
         }
     }
 
@@ -104,7 +126,6 @@ impl Source {
                 microjoules as f64 / 1e6
             }
             // It counts from when the driver was loaded, in 64 bits.
-            #[cfg(feature = "nvml")]
             Self::Card { .. } => last.saturating_sub(first) as f64 / 1e3,
         }
     }
@@ -136,9 +157,27 @@ fn read_number(file: &Path) -> Result<u64, String> {
     text.trim().parse().map_err(|_| format!("{} holds no number: {:?}", file.display(), text.trim()))
 }
 
-/// The counters of all NVIDIA cards.
+/// The counters of these backends' cards. Two backends on one card use the same energy.
+fn counters_of(cards: &[&BackendInfo], library: &Library) -> Result<Vec<Source>, String> {
+    let place = |info: &&BackendInfo| {
+        let unknown = || format!("nobody tells where {} sits, nor what energy it uses", info.name);
+        info.bus.clone().ok_or_else(unknown)
+    };
+    let places: BTreeSet<String> = cards.iter().map(place).collect::<Result<_, _>>()?;
+    Ok(places.into_iter().map(|bus| Source::Card { library: library.clone(), bus }).collect())
+}
+
 #[cfg(feature = "nvml")]
-fn cards() -> Result<Vec<Source>, String> {
+impl Cards for nvml_wrapper::Nvml {
+    fn millijoules(&self, bus: &str) -> Result<u64, String> {
+        let card = self.device_by_pci_bus_id(bus);
+        card.and_then(|card| card.total_energy_consumption()).map_err(|error| error.to_string())
+    }
+}
+
+/// NVIDIA's library.
+#[cfg(feature = "nvml")]
+fn library() -> Result<Library, String> {
     use nvml_wrapper::error::NvmlError;
 
     let library = nvml_wrapper::Nvml::init().map_err(|error| match error {
@@ -147,21 +186,21 @@ fn cards() -> Result<Vec<Source>, String> {
         }
         error => format!("NVIDIA's library (NVML) tells nothing: {error}"),
     })?;
-    let library = std::sync::Arc::new(library);
-    let count = library.device_count().map_err(|e| format!("NVIDIA's library tells of no cards: {e}"))?;
-    match count {
-        0 => Err("NVIDIA's library tells of no cards".into()),
-        _ => Ok((0..count).map(|index| Source::Card { library: library.clone(), index }).collect()),
-    }
+    Ok(Arc::new(library))
 }
 
 #[cfg(not(feature = "nvml"))]
-fn cards() -> Result<Vec<Source>, String> {
+fn library() -> Result<Library, String> {
     Err("this program was built without NVML".into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
     use super::*;
 
     /// A directory like the kernel's, of two packages with parts, and what is to be left out.
@@ -185,7 +224,7 @@ mod tests {
     }
 
     fn meter(sources: Result<Vec<Source>, String>) -> Meter {
-        let mut meter = Meter { counters: Vec::new(), joules: 0.0, absent: Vec::new() };
+        let mut meter = Meter::of_nothing();
         meter.add(sources);
         meter
     }
@@ -221,12 +260,58 @@ mod tests {
         assert!(nothing.absence().is_some_and(|text| text.contains("no processor's energy counter")));
     }
 
-    #[test]
-    fn graphics_processors_tell_their_energy_or_why_not() {
-        let mut meter = meter(cards());
-        match meter.joules() {
-            Some(joules) => assert!(joules >= 0.0),
-            None => assert!(meter.absence().is_some_and(|text| text.contains("NV"))),
+    /// Cards that use so many millijoules from one look to the next.
+    struct Played(BTreeMap<&'static str, (u64, AtomicU64)>);
+
+    impl Cards for Played {
+        fn millijoules(&self, bus: &str) -> Result<u64, String> {
+            let (more, last) = self.0.get(bus).ok_or("not found")?;
+            Ok(last.fetch_add(*more, Ordering::Relaxed))
         }
+    }
+
+    fn played() -> Result<Library, String> {
+        let cards = [("0000:0a:00.0", 1_000), ("0000:0b:00.0", 20_000), ("0000:0c:00.0", 300_000)];
+        let cards = cards.map(|(bus, more)| (bus, (more, AtomicU64::new(7))));
+        Ok(Arc::new(Played(cards.into())))
+    }
+
+    fn info(name: &str, bus: Option<&str>) -> BackendInfo {
+        let (name, bus) = (name.into(), bus.map(Into::into));
+        BackendInfo { name, description: String::new(), bus, capacity: 1, candidates: 1 }
+    }
+
+    #[test]
+    fn processors_and_those_cards_that_mine_are_counted_together() {
+        let root = powercap();
+        let (cpu, first) = (info("cpu", None), info("gpu 0", Some("0000:0a:00.0")));
+        let (third, same) = (info("gpu 2", Some("0000:0c:00.0")), info("gpu 3", Some("0000:0c:00.0")));
+        let used = |backends: &[&BackendInfo]| {
+            let start = "900";
+            fs::write(root.path().join("intel-rapl:0/energy_uj"), start).expect("it can be written");
+            let mut meter = Meter::with(backends.iter().copied(), root.path(), played);
+            fs::write(root.path().join("intel-rapl:0/energy_uj"), "500900").expect("it can be written");
+            (meter.joules(), meter.absence())
+        };
+        assert_eq!(used(&[&first, &third, &cpu]), (Some(0.5 + 1.0 + 300.0), None));
+        assert_eq!(used(&[&cpu]), (Some(0.5), None));
+        assert_eq!(used(&[&third, &same]), (Some(300.0), None), "one card is counted once");
+        let nowhere = info("gpu 4", None);
+        let (joules, absence) = used(&[&first, &nowhere, &cpu]);
+        assert_eq!(joules, None, "a part of what mines is not all of it");
+        assert_eq!(absence.as_deref(), Some("nobody tells where gpu 4 sits, nor what energy it uses"));
+        let (joules, absence) = used(&[&first, &info("gpu 5", Some("0000:01:00.0"))]);
+        let absence = absence.expect("another maker's");
+        assert!(
+            joules.is_none() && absence.ends_with("energy of the card at 0000:01:00.0: not found"),
+            "{absence}"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_nvidia_s_library_says_so() {
+        let mut meter = Meter::of([&info("gpu 0", Some("ff:1f.7"))].into_iter());
+        assert_eq!(meter.joules(), None, "no machine has a card there");
+        assert!(meter.absence().is_some_and(|text| text.contains("NV")), "{:?}", meter.absence());
     }
 }

@@ -33,18 +33,21 @@ struct Readings {
     joules: Option<f64>,
 }
 
-/// Measures a setup at a difficulty; `None` if it was stopped before there was anything to measure.
+/// Measures a setup at a difficulty, with the energy that it uses; `None` if it was stopped before there was anything to
+/// measure. Also gives why energy is not told, if it is not.
 pub fn measure(
     setup: &Setup,
     difficulty: u64,
     duration: Duration,
-    meter: &mut Meter,
     stopper: &Stopper,
     watch: &mut dyn FnMut(f64, Option<f64>),
-) -> Result<Option<Measurement>, BenchError> {
+) -> Result<(Option<Measurement>, Option<String>), BenchError> {
     watch(0.0, None);
     let mut station = Station::start(setup, difficulty, SAMPLE)?;
-    station.measure(Turn { duration, first_hard_nonce: 0 }, meter, stopper, watch)
+    let mut meter = Meter::of(station.rig.backends().iter().map(|backend| backend.info()));
+    let turn = Turn { duration, first_hard_nonce: 0 };
+    let measured = station.measure(turn, &mut meter, stopper, watch)?;
+    Ok((measured, meter.absence()))
 }
 
 /// A setup that is ready to be measured, once or again and again. Between its turns it rests.
@@ -231,8 +234,9 @@ mod tests {
     }
 
     fn measured(setup: &Setup, difficulty: u64) -> Result<Option<Measurement>, BenchError> {
-        let mut meter = Meter::new(false, false);
-        measure(setup, difficulty, DURATION, &mut meter, &Stopper::default(), &mut |_, _| ())
+        let turn = Turn { duration: DURATION, first_hard_nonce: 0 };
+        let mut station = Station::start(setup, difficulty, SAMPLE)?;
+        station.measure(turn, &mut Meter::of_nothing(), &Stopper::default(), &mut |_, _| ())
     }
 
     #[test]
@@ -283,10 +287,12 @@ mod tests {
 
     #[test]
     fn however_short_the_time_something_is_measured() {
-        let (setup, mut meter) = (Setup::cpu(one_thread()), Meter::new(false, false));
+        let setup = Setup::cpu(one_thread());
         let short = Duration::from_nanos(1);
-        let measured = measure(&setup, 2, short, &mut meter, &Stopper::default(), &mut |_, _| ());
-        let measured = measured.expect("it starts").expect("nobody stops it");
+        let measured = measure(&setup, 2, short, &Stopper::default(), &mut |_, _| ());
+        let (measured, absence) = measured.expect("it starts");
+        let measured = measured.expect("nobody stops it");
+        assert_eq!(measured.energy.is_none(), absence.is_some(), "it is told, or why not: {absence:?}");
         assert!(measured.total.hashes > 0 && measured.total.e_per_s > 0.0, "{measured:?}");
     }
 
@@ -294,9 +300,8 @@ mod tests {
     fn one_that_is_stopped_at_once_has_measured_nothing() {
         let stopper = Stopper::default();
         stopper.stop();
-        let mut meter = Meter::new(false, false);
         let setup = Setup::cpu(one_thread());
-        let none = measure(&setup, 2, DURATION, &mut meter, &stopper, &mut |_, _| ());
-        assert_eq!(none.expect("it starts"), None);
+        let none = measure(&setup, 2, DURATION, &stopper, &mut |_, _| ());
+        assert_eq!(none.expect("it starts").0, None);
     }
 }

@@ -38,7 +38,7 @@ use std::{
 
 use kernels::{Kernel, WorkBits};
 
-use self::{energy::Meter, report::FORMAT};
+use self::report::FORMAT;
 pub use self::{
     machine::Machine,
     measure::{Station, Turn},
@@ -47,6 +47,7 @@ pub use self::{
 use crate::{
     backend::{self, Backend, Sink, Which, cpu, gpu},
     protocol::BlockHash,
+    self_test::{self, Choice, Wrong},
     values::{BackendId, Job},
 };
 
@@ -83,7 +84,7 @@ impl Setup {
         Self {
             backend: "cpu".into(),
             threads: Some(settings.threads.map_or_else(available, NonZero::get)),
-            kernel: Some(settings.kernel.unwrap_or_else(Kernel::detect).name().into()),
+            kernel: kernel_name(settings.kernel, self_test::fastest()),
             start: Rc::new(move |sink| {
                 let backend = cpu::CpuBackend::start(BackendId(0), settings.clone(), sink)
                     .map_err(|e| e.to_string())?;
@@ -104,11 +105,10 @@ impl Setup {
 
     /// Graphics cards and processors together, as `ann` mines.
     pub fn all(cpu: cpu::Settings, gpu: gpu::Settings) -> Self {
-        let kernel = cpu.kernel.unwrap_or_else(Kernel::detect);
         Self {
             backend: "gpu and cpu".into(),
             threads: None,
-            kernel: Some(kernel.name().into()),
+            kernel: kernel_name(cpu.kernel, self_test::fastest()),
             start: Self::starting(Which::Auto, cpu, gpu),
         }
     }
@@ -123,6 +123,13 @@ impl Setup {
     pub fn label(&self) -> String {
         report::label(&self.backend, self.threads)
     }
+}
+
+/// The kernel that processors run: the one asked for, or the one that this process has chosen; `None` if none computes as
+/// it should, which the backend says when it starts.
+fn kernel_name(asked: Option<Kernel>, chosen: Result<Choice, Wrong>) -> Option<String> {
+    let kernel = asked.or_else(|| chosen.ok().map(|choice| choice.kernel));
+    kernel.map(|kernel| kernel.name().into())
 }
 
 /// Why a measurement came to nothing.
@@ -212,22 +219,21 @@ pub fn run(
     };
     let of = settings.setups.len() * settings.difficulties.len();
     for setup in &settings.setups {
-        let mut meter = Meter::new(setup.threads.is_some(), setup.backend != "cpu");
         for &difficulty in &settings.difficulties {
             let what = format!("{}, difficulty {difficulty}", setup.label());
             let number = report.measurements.len();
             let mut watch = |fraction, rate| watch(&Progress { what: &what, number, of, fraction, rate });
-            let measured =
-                measure::measure(setup, difficulty, settings.duration, &mut meter, stopper, &mut watch)?;
+            let (measured, absence) =
+                measure::measure(setup, difficulty, settings.duration, stopper, &mut watch)?;
             report.measurements.extend(measured);
+            // One reason for all: where several are measured, the last one has most that uses energy.
+            report.energy = absence;
             if stopper.is_asked() {
                 report.interrupted = report.measurements.len() < of
                     || report.measurements.last().is_some_and(|last| last.seconds < report.duration);
-                report.energy = meter.absence();
                 return Ok(report);
             }
         }
-        report.energy = meter.absence();
     }
     Ok(report)
 }
@@ -236,4 +242,19 @@ pub fn run(
 pub fn job(work_bits: WorkBits) -> Job {
     let hash = std::array::from_fn(|i| i as u8);
     Job { id: 1, parent_hash: BlockHash(hash), parent_height: 1_000_000, work_bits, signing_key: [0; 32] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_that_is_told_is_the_one_that_runs() {
+        let slow = || Ok(Choice { kernel: Kernel::Portable, reason: "the fastest computes wrongly".into() });
+        assert_eq!(kernel_name(None, slow()).as_deref(), Some("portable"));
+        let fastest = Kernel::detect();
+        assert_eq!(kernel_name(Some(fastest), slow()).as_deref(), Some(fastest.name()), "it was asked for");
+        let none = || Err(Wrong { kernel: "portable", reason: "nothing is right".into() });
+        assert_eq!(kernel_name(None, none()), None);
+    }
 }

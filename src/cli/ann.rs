@@ -8,7 +8,7 @@ use kernels::WorkBits;
 use url::Url;
 
 use super::{
-    Exit, KernelChoice, Log, UsageError, gpu, parse_duration, parse_period, pool_url,
+    Exit, KernelChoice, Log, UsageError, gpu, parse_duration, parse_interval, parse_period, pool_url,
     units::{parse_count, parse_upload_limit},
 };
 use crate::{
@@ -39,7 +39,8 @@ Every flag is also a key of the settings file (--exact-target: exact-target = tr
 (PKTMINE_EXACT_TARGET=true); flags win over variables, those over the file, that over what `pktmine tune` has found \
 for this machine. `pktmine config print` shows all settings \
 and where each comes from. The file is $XDG_CONFIG_HOME/pktmine/pktmine.toml or /etc/pktmine/pktmine.toml, unless \
---config or PKTMINE_CONFIG names one; while mining it is read again when it changes and on SIGHUP.
+--config or PKTMINE_CONFIG names one; while mining it, and what it names with { file = \"…\" }, is read again when it \
+changes or appears, and on SIGHUP.
 
 The counters of a status line are accepted/duplicate/rejected/stale/overflow/unknown.")]
 pub struct Arguments {
@@ -117,7 +118,7 @@ pub struct Arguments {
 
     /// Time between two status lines
     #[arg(
-        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_period
+        long, visible_alias = "print-time", value_name = "TIME", default_value = "10s", value_parser = parse_interval
     )]
     interval: Duration,
 
@@ -132,7 +133,8 @@ pub struct Arguments {
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
-    /// How much less the mining threads matter than other programs: 0 as much, 19 least (Linux)
+    /// How much less the mining threads matter than other programs, if the miner was not started with more: 0 as much, 19
+    /// least (Linux)
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(0..=19))]
     nice: u8,
 
@@ -291,12 +293,12 @@ pub fn run(arguments: Arguments, layers: Layers, resolved: Resolved, log: &mut L
         sharing::Settings { on_battery: arguments.pause_on_battery, on_active: arguments.pause_on_active };
     sharing::watch(sharing, miner.control()).context("cannot start a thread")?;
     let control = miner.control();
-    let file = resolved.file.clone();
+    let files = resolved.watched.clone();
     let (started, mut current) = (resolved.clone(), resolved);
     let changed = control.clone();
-    let ask = config::watch(file, move |_| {
+    let ask = config::watch(files, move |_| {
         reload(&layers, &started, &mut current, &changed);
-        true
+        Some(current.watched.clone())
     })
     .context("cannot start a thread")?;
     let mut stops = 0;
@@ -389,6 +391,9 @@ fn reload(layers: &Layers, started: &Resolved, current: &mut Resolved, control: 
         Some(Err(error)) => return refused(&error),
         None => return,
     };
+    if let Some(file) = new.file.as_ref().filter(|file| current.file.as_ref() != Some(file)) {
+        tracing::info!("settings read from {}", file.display());
+    }
     // What has been told once need not be told again.
     for warning in new.warnings.iter().filter(|warning| !current.warnings.contains(warning)) {
         tracing::warn!("{warning}");

@@ -1,11 +1,14 @@
 //! `pktmine config`: check the settings file, and show what settings come from where.
 
-use std::{ffi::OsStr, fmt::Write, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Write,
+};
 
 use clap::{Args, Subcommand};
 
 use super::{Exit, UsageError, ann};
-use crate::config::{ConfigError, FILE_NAME, Origin, Resolved, Setting, check_file, default_file, variable};
+use crate::config::{ConfigError, FILE_NAME, Origin, Resolved, Setting, check_file, locate, variable};
 
 /// The command's own commands.
 #[derive(Debug, Subcommand)]
@@ -31,24 +34,29 @@ pub struct Print {
 #[derive(Debug, Args)]
 pub struct Check {
     /// The file [default: the one that would be read]
-    #[arg(value_name = "FILE", conflicts_with = "config")]
-    file: Option<PathBuf>,
+    #[arg(
+        value_name = "FILE", conflicts_with = "config", value_parser = clap::value_parser!(OsString),
+        value_hint = clap::ValueHint::FilePath
+    )]
+    file: Option<OsString>,
 
     /// The file, named as for `ann`
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[arg(
+        short, long, value_name = "FILE", value_parser = clap::value_parser!(OsString),
+        value_hint = clap::ValueHint::FilePath
+    )]
+    config: Option<OsString>,
 }
 
 /// Checks a file.
 pub fn check(definition: &clap::Command, arguments: &Check) -> anyhow::Result<Exit> {
-    let named = std::env::var_os("PKTMINE_CONFIG").filter(|name| !name.is_empty()).map(PathBuf::from);
-    let given = arguments
-        .file
-        .clone()
-        .or_else(|| arguments.config.clone())
-        .filter(|file| !file.as_os_str().is_empty());
-    let Some(file) = given.or(named).or_else(default_file) else {
-        let text = format!("there is no settings file: name one, or write ~/.config/pktmine/{FILE_NAME}");
+    let given = arguments.file.clone().or_else(|| arguments.config.clone());
+    let named = given.or_else(|| std::env::var_os("PKTMINE_CONFIG"));
+    let Some(file) = locate(named.as_deref()) else {
+        let text = match named {
+            Some(_) => "an empty name means no settings file, so there is nothing to check: name one".into(),
+            None => format!("there is no settings file: name one, or write ~/.config/pktmine/{FILE_NAME}"),
+        };
         return Err(UsageError(text).into());
     };
     match check_file(definition, &file) {

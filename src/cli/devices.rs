@@ -1,10 +1,14 @@
 //! `pktmine devices`: what there is to mine with.
 
 use clap::Args;
+use kernels::Kernel;
 use serde_json::{Value, json};
 
 use super::{Exit, print};
-use crate::backend::{cpu, gpu};
+use crate::{
+    backend::{cpu, gpu},
+    self_test::{self, Choice, Wrong},
+};
 
 /// The command's flags.
 #[derive(Debug, Args)]
@@ -21,13 +25,17 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let gpus: Vec<gpu::About> = gpu::list().into_iter().map(|adapter| adapter.about).collect();
     let cpu = cpu::About::this_machine();
-    let text = if arguments.json { format!("{}\n", object(&gpus, &cpu)) } else { table(&gpus, &cpu) };
+    let used = self_test::fastest();
+    let text = match arguments.json {
+        true => format!("{}\n", object(&gpus, &cpu, used.as_ref().ok())),
+        false => table(&gpus, &cpu, used.as_ref()),
+    };
     print(text)?;
     Ok(Exit::Done)
 }
 
 /// Lines for people, 80 columns wide but for long names.
-fn table(gpus: &[gpu::About], cpu: &cpu::About) -> String {
+fn table(gpus: &[gpu::About], cpu: &cpu::About, used: Result<&Choice, &Wrong>) -> String {
     let mut lines = vec!["GPUs".to_owned()];
     if gpus.is_empty() {
         lines.push(format!("  none: {}", gpu::NO_DEVICE));
@@ -58,12 +66,16 @@ fn table(gpus: &[gpu::About], cpu: &cpu::About) -> String {
     lines.push("CPU".into());
     lines.push(format!("     {}, {} processor{plural}", cpu.model, cpu.processors));
     lines.push(format!("     last-level cache: {}", caches(cpu)));
-    let names: Vec<_> = cpu.kernels.iter().map(|kernel| kernel.name()).collect();
-    lines.push(format!(
-        "     kernels: {} (used){}",
-        names[0],
-        names[1..].iter().map(|n| format!(", {n}")).collect::<String>()
-    ));
+    let kernel = |kernel: &Kernel| match used {
+        Ok(choice) if choice.kernel == *kernel => format!("{kernel} (used)"),
+        _ => kernel.to_string(),
+    };
+    lines.push(format!("     kernels: {}", cpu.kernels.iter().map(kernel).collect::<Vec<_>>().join(", ")));
+    match used {
+        Ok(choice) if cpu.kernels.first() == Some(&choice.kernel) => {}
+        Ok(choice) => lines.push(format!("     {}", choice.reason)),
+        Err(wrong) => lines.push(format!("     cannot mine: {wrong}")),
+    }
     lines.join("\n") + "\n"
 }
 
@@ -110,7 +122,7 @@ fn bytes(bytes: u64) -> String {
     format!("{number} {name}")
 }
 
-fn object(gpus: &[gpu::About], cpu: &cpu::About) -> Value {
+fn object(gpus: &[gpu::About], cpu: &cpu::About, used: Option<&Choice>) -> Value {
     let gpu = |(index, about): (usize, &gpu::About)| {
         let features: serde_json::Map<_, _> =
             about.features.iter().map(|feature| (feature.name.to_owned(), feature.present.into())).collect();
@@ -140,7 +152,7 @@ fn object(gpus: &[gpu::About], cpu: &cpu::About) -> Value {
             "processors": cpu.processors,
             "caches": cpu.caches.iter().map(cache).collect::<Vec<_>>(),
             "kernels": cpu.kernels.iter().map(|kernel| kernel.name()).collect::<Vec<_>>(),
-            "kernel": cpu.kernels[0].name(),
+            "kernel": used.map(|choice| choice.kernel.name()),
         },
     })
 }
@@ -158,11 +170,32 @@ mod tests {
     #[test]
     fn a_machine_without_a_gpu_is_told_what_to_install() {
         let cpu = cpu::About::this_machine();
-        let text = table(&[], &cpu);
+        let used = self_test::fastest();
+        let text = table(&[], &cpu, used.as_ref());
         assert!(text.contains("none: no driver shows any: install"), "{text}");
         // Minimal systems have neither the loader nor a driver.
         assert!(text.contains("libvulkan1") && text.contains("mesa-vulkan-drivers"), "{text}");
         assert!(text.contains("(used)"), "{text}");
-        assert_eq!(object(&[], &cpu)["gpus"], json!([]));
+        assert_eq!(object(&[], &cpu, used.as_ref().ok())["gpus"], json!([]));
+    }
+
+    #[test]
+    fn the_kernel_that_is_used_is_the_one_that_computes_correctly() {
+        let cpu = cpu::About::this_machine();
+        let used = Choice { kernel: Kernel::Portable, reason: "all others compute wrongly".into() };
+        let text = table(&[], &cpu, Ok(&used));
+        let lines: Vec<_> = text.lines().collect();
+        let kernels = lines.iter().position(|line| line.contains("kernels: ")).expect("they are told");
+        assert!(lines[kernels].ends_with("portable (used)"), "{text}");
+        assert_eq!(text.matches("(used)").count(), 1, "{text}");
+        if cpu.kernels.len() > 1 {
+            assert_eq!(lines[kernels + 1], "     all others compute wrongly");
+        }
+        assert_eq!(object(&[], &cpu, Some(&used))["cpu"]["kernel"], "portable");
+        let wrong = Wrong { kernel: "portable", reason: "nothing is right".into() };
+        let text = table(&[], &cpu, Err(&wrong));
+        assert!(text.contains("cannot mine: the CPU's portable kernel computes wrongly"), "{text}");
+        assert!(!text.contains("(used)"), "{text}");
+        assert_eq!(object(&[], &cpu, None)["cpu"]["kernel"], Value::Null);
     }
 }

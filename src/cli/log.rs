@@ -1,6 +1,7 @@
 //! The log: to stderr, or above the block on a terminal, and to a file.
 
 use std::{
+    ffi::OsStr,
     fmt,
     io::{self, IsTerminal, Write},
     path::Path,
@@ -24,10 +25,15 @@ use crate::{display::LogOutput, report::STATUS_TARGET};
 /// Log lines that may wait for a slow reader, or a slow disk; those beyond are left out.
 const LINES: usize = 4096;
 
+/// Says what to log, finer than flags do.
+const VARIABLE: &str = "RUST_LOG";
+
 /// The log of this process. What waits is written when it is dropped.
 pub struct Log {
     output: LogOutput,
     filter: reload::Handle<EnvFilter, Registry>,
+    /// Whether the user said with [`VARIABLE`] what to log.
+    is_said: bool,
     file: Arc<OnceLock<NonBlocking>>,
     guards: Vec<WorkerGuard>,
 }
@@ -35,15 +41,18 @@ pub struct Log {
 impl Log {
     /// Starts to log to stderr, so that stdout holds results alone. A thread of its own writes the lines, so that a reader
     /// who has stopped reading stops nobody else.
-    pub fn start(verbose: u8) -> Self {
+    ///
+    /// # Errors
+    /// If the variable that says what to log says nothing that can be understood.
+    pub fn start(verbose: u8) -> Result<Self, UsageError> {
         let default = match verbose {
             0 => "pktmine=info,warn",
             1 => "pktmine=debug,warn",
             _ => "trace",
         };
-        let variable = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-        let filter = EnvFilter::try_new(variable.as_deref().unwrap_or(default));
-        let (filter, handle) = reload::Layer::new(filter.unwrap_or_else(|_| EnvFilter::new(default)));
+        let said = said(std::env::var_os(VARIABLE).as_deref())?;
+        let is_said = said.is_some();
+        let (filter, handle) = reload::Layer::new(said.unwrap_or_else(|| EnvFilter::new(default)));
         let output = LogOutput::default();
         let (writer, guard) = writer(output.clone());
         let to_stderr = tracing_subscriber::fmt::layer()
@@ -65,7 +74,7 @@ impl Log {
             .with_target(verbose > 1)
             .with_filter(dynamic_filter_fn(move |_, _| is_open.get().is_some()));
         tracing_subscriber::registry().with(filter).with(to_stderr).with(to_file).init();
-        Self { output, filter: handle, file, guards: vec![guard] }
+        Ok(Self { output, filter: handle, is_said, file, guards: vec![guard] })
     }
 
     /// Where its lines go, for a display.
@@ -75,7 +84,7 @@ impl Log {
 
     /// Logs warnings and errors alone from now on, and into a file the totals, unless the user said finer what to log.
     pub fn be_quiet(&self) {
-        if std::env::var_os("RUST_LOG").is_none_or(|text| text.is_empty()) {
+        if !self.is_said {
             // It fails only without a subscriber, and then nothing is logged anyway.
             let _ = self.filter.reload(EnvFilter::new(format!("warn,{STATUS_TARGET}=info")));
         }
@@ -95,6 +104,20 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// What the variable says is to be logged; `None` if it says nothing.
+fn said(variable: Option<&OsStr>) -> Result<Option<EnvFilter>, UsageError> {
+    let Some(text) = variable.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let why = match text.to_str().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => return Ok(Some(filter)),
+        Some(Err(error)) => error.to_string(),
+        None => "it is no text".into(),
+    };
+    Err(UsageError(format!(
+        "the variable {VARIABLE}={} is no list of what to log ({why}): write it like pktmine=debug,warn, or unset it",
+        text.display()
+    )))
 }
 
 fn writer(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {

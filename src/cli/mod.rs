@@ -162,7 +162,13 @@ pub fn run() -> ExitCode {
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
-    let mut log = Log::start(arguments.verbose);
+    let mut log = match Log::start(arguments.verbose) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(format_args!("pktmine: {error}\n"));
+            return ExitCode::from(2);
+        }
+    };
     if let Some((_, resolved)) = &layered {
         if let Some(file) = &resolved.file {
             tracing::info!("settings read from {}", file.display());
@@ -269,9 +275,28 @@ fn parse_period(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The shortest time between two lines: nobody reads faster, and a pipe or a disk would be full of them.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Reads the time between two lines.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < SHORTEST_INTERVAL { Err("must be 100ms at least".into()) } else { Ok(interval) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_come_ten_times_a_second_at_most() {
+        for (text, millis) in [("100ms", 100), ("0.1", 100), ("10s", 10_000)] {
+            assert_eq!(parse_interval(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["0", "1ns", "99ms", "0.05"] {
+            assert_eq!(parse_interval(text), Err("must be 100ms at least".into()), "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_what_people_type_and_no_longer_than_clocks_go() {

@@ -13,7 +13,7 @@ use kernels::WorkBits;
 use serde_json::json;
 
 use super::{
-    Exit, UsageError, parse_duration, parse_period,
+    Exit, UsageError, parse_duration, parse_interval, parse_period,
     units::{parse_count, parse_listen},
 };
 use crate::{
@@ -117,7 +117,7 @@ pub struct Arguments {
     json: bool,
 
     /// Time between two lines of statistics
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_period)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
     interval: Duration,
 }
 

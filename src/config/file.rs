@@ -15,7 +15,7 @@ use toml::{
 use super::{Origin, tuned};
 
 /// The largest file that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// A value that a layer gives to a setting.
 #[derive(Clone, Debug)]
@@ -35,6 +35,24 @@ pub(super) struct Position {
     pub column: usize,
 }
 
+/// Something that is wrong with a file.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// Where; `None`: in the file as a whole.
+    pub at: Option<Position>,
+    pub part: Part,
+    pub text: String,
+}
+
+/// The part of a file that something is wrong with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It may be any of them.
+    Any,
+    /// A table; `None`: the top level.
+    Table(Option<String>),
+}
+
 /// A key and what it is set to, or why that cannot be.
 pub(super) struct Entry {
     pub table: Option<String>,
@@ -46,17 +64,19 @@ pub(super) struct Entry {
 }
 
 /// Reads a file's text: all entries that can be read, and all that is wrong with the rest.
-pub(super) fn parse(text: &str, path: &Path) -> (Vec<Entry>, Vec<(Position, String)>) {
+pub(super) fn parse(text: &str, path: &Path) -> (Vec<Entry>, Vec<Problem>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let problems: Vec<_> = errors
-        .iter()
-        .map(|error| (position(text, error.span().map_or(0, |span| span.start)), error.message().to_owned()))
-        .collect();
+    let problem = |error: &toml::de::Error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        let (at, part) = (Some(position(text, offset)), part(text, table.get_ref(), offset));
+        Problem { at, part, text: error.message().to_owned() }
+    };
+    let problems: Vec<_> = errors.iter().map(problem).collect();
     let mut entries = Vec::new();
     for (key, value) in table.get_ref().iter() {
         let at = position(text, key.span().start);
         // A line that is no TOML has been told of; what was made of it is worth nothing.
-        if problems.iter().any(|(wrong, _)| wrong.line == at.line) {
+        if problems.iter().any(|wrong| wrong.at.is_some_and(|wrong| wrong.line == at.line)) {
             continue;
         }
         let name = key.get_ref().to_string();
@@ -88,6 +108,20 @@ pub(super) fn parse(text: &str, path: &Path) -> (Vec<Entry>, Vec<(Position, Stri
         }
     }
     (entries, problems)
+}
+
+/// The part of a file that a broken line is in: that of the last table begun before it. One that seems to begin a table
+/// itself may be anybody's.
+fn part(text: &str, table: &DeTable<'_>, offset: usize) -> Part {
+    let line_start = text.get(..offset).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
+    if text.get(line_start..).is_none_or(|line| line.trim_start().starts_with('[')) {
+        return Part::Any;
+    }
+    let begun = table.iter().filter(|(key, value)| {
+        matches!(value.get_ref(), DeValue::Table(inner) if !is_holder(inner)) && key.span().start <= offset
+    });
+    let last = begun.max_by_key(|(key, _)| key.span().start);
+    Part::Table(last.map(|(key, _)| key.get_ref().to_string()))
 }
 
 /// `{ file = "…" }`: the value is in another file, as secrets are.
@@ -186,16 +220,31 @@ mod tests {
         places.sort_unstable();
         assert_eq!(places, [(3, 3), (5, 1)]);
         let (_, problems) = parse("a = 1\nää = [1,\n", Path::new("test.toml"));
-        assert!(problems[0].0.line >= 2, "{problems:?}");
+        assert!(problems[0].at.is_some_and(|at| at.line >= 2), "{problems:?}");
     }
 
     #[test]
     fn every_broken_line_is_told_and_the_others_are_read() {
         let (entries, problems) = parse("a = maybe\nb = 2\nc = nope\ne = 5\n", Path::new("test.toml"));
-        let lines: Vec<_> = problems.iter().map(|(at, _)| at.line).collect();
+        let lines: Vec<_> = problems.iter().filter_map(|problem| problem.at).map(|at| at.line).collect();
         assert_eq!(lines, [1, 3], "{problems:?}");
         let mut keys: Vec<_> = entries.iter().map(|entry| entry.key.as_str()).collect();
         keys.sort_unstable();
         assert_eq!(keys, ["b", "e"]);
+    }
+
+    #[test]
+    fn a_broken_line_is_of_the_table_that_was_begun_before_it() {
+        let table = |name: &str| Part::Table(Some(name.into()));
+        for (text, part) in [
+            ("a = maybe\n[pool]\nb = 2\n", Part::Table(None)),
+            ("a = 1\n[pool]\nb = nope\n[bench]\nc = 1\n", table("pool")),
+            ("[pool]\nb = 2\n[bench]\nc = = 1\n", table("bench")),
+            ("key = { file = 'x' }\na = maybe\n", Part::Table(None)),
+            ("a = 1\n[pool\nb = 2\n", Part::Any),
+        ] {
+            let (_, problems) = parse(text, Path::new("test.toml"));
+            assert_eq!(problems.first().map(|problem| &problem.part), Some(&part), "{text}: {problems:?}");
+        }
     }
 }

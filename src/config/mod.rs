@@ -27,7 +27,7 @@ use clap::{
 use etcetera::BaseStrategy;
 
 pub use edit::{EditError, Editor, Tuned};
-use file::{Given, Position};
+use file::{Given, Part, Position, Problem};
 pub use watch::watch;
 
 use crate::{
@@ -146,6 +146,8 @@ pub struct Resolved {
     pub settings: Vec<Setting>,
     /// The file that was read.
     pub file: Option<PathBuf>,
+    /// All files that say something, or would if they were there.
+    pub watched: Vec<PathBuf>,
     /// What may not be what the user meant.
     pub warnings: Vec<String>,
     /// What is worth knowing: what is used of tuned settings.
@@ -242,26 +244,33 @@ impl Layers {
         Ok(Self::of(program, &matches).expect("`ann` has settings"))
     }
 
-    /// Reads the file that there may be and puts the layers together.
+    /// Reads the file that there may be and puts the layers together. Of a file that is about `ann` first of all, commands
+    /// that have a table of their own need that alone: what is wrong elsewhere is a warning to them, and so is a file that
+    /// nobody named and that cannot be read.
     ///
     /// # Errors
     /// If a file or a variable is wrong, or values contradict each other.
     pub fn resolve(&self) -> Result<Resolved, ConfigError> {
         let typed = ["config"].iter().find_map(|id| self.typed.try_get_one::<String>(id).ok().flatten());
         let named = typed.map(OsString::from).or_else(|| self.variables.get("PKTMINE_CONFIG").cloned());
-        let file = locate(named.as_deref());
-        let mut problems = Vec::new();
+        let mut file = locate(named.as_deref());
+        let mut watched: Vec<_> = match named {
+            Some(_) => file.iter().cloned().collect(),
+            None => default_files().collect(),
+        };
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         let mut given = Vec::new();
         let mut tuned = None;
         if let Some(path) = &file {
-            match self.read(path) {
-                Ok(read) => (given, tuned) = read,
+            match self.read(path, named.is_some(), &mut warnings) {
+                Ok(Some(read)) => (given, tuned) = read,
+                Ok(None) => file = None,
                 Err(ConfigError(found)) => problems.extend(found),
             }
         }
-        let mut warnings = Vec::new();
+        watched.extend(given.iter().filter_map(|given| given.held_by.clone()));
         if self.table().is_none() {
-            given.append(&mut self.variables_given(&mut problems, &mut warnings));
+            given.append(&mut self.variables_given(&mut problems, &mut warnings, &mut watched));
         }
         if !problems.is_empty() {
             return Err(ConfigError::new(problems));
@@ -274,7 +283,7 @@ impl Layers {
         }
         let settings = self.merge(&given)?;
         let matches = self.parse(&settings)?;
-        Ok(Resolved { matches, settings, file, warnings, notes })
+        Ok(Resolved { matches, settings, file, watched, warnings, notes })
     }
 
     /// Adds tuned settings to what is given, if they hold with that; says why they do not, if so.
@@ -362,12 +371,56 @@ impl Layers {
         find(&self.program, &self.path).expect("it was typed, so it exists")
     }
 
-    fn read(&self, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
-        let (all, tuned) = read(&self.program, path)?;
-        Ok((all.into_iter().filter(|given| given.table.as_deref() == self.table()).collect(), tuned))
+    /// Reads what a file says to the command; `None` if it cannot be read and is not needed.
+    fn read(
+        &self,
+        path: &Path,
+        is_named: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Said>, ConfigError> {
+        let text = match (file::load(path), self.table()) {
+            (Ok(text), _) => text,
+            (Err(why), Some(table)) if !is_named => {
+                let path = path.display();
+                warnings.push(plain(&format!(
+                    "{path}: it cannot be read ({why}), so nothing is known of its table [{table}]"
+                )));
+                return Ok(None);
+            }
+            (Err(why), Some(_)) => {
+                let remedy = "name another with PKTMINE_CONFIG=FILE, or none with PKTMINE_CONFIG=''";
+                return Err(unreadable(path, &why, remedy));
+            }
+            (Err(why), None) => return Err(unreadable(path, &why, REMEDY)),
+        };
+        let Contents { given, tuned, problems } = read_text(&self.program, path, &text);
+        let (mut ours, others): (Vec<_>, Vec<_>) = problems.into_iter().partition(|problem| {
+            let Part::Table(table) = &problem.part else { return true };
+            self.table().is_none() || self.table() == table.as_deref()
+        });
+        if !ours.is_empty() {
+            let mut told = told(path, &mut ours);
+            if let Some(table) = self.table() {
+                told.push(format!("mend it, or leave the file out: PKTMINE_CONFIG='' pktmine {table}"));
+            }
+            return Err(ConfigError::new(told));
+        }
+        if let Some(table) = self.table() {
+            let mut others = others;
+            let told = told(path, &mut others);
+            warnings
+                .extend(told.iter().map(|told| plain(&format!("{told} (not in [{table}], so left alone)"))));
+        }
+        let given = given.into_iter().filter(|given| given.table.as_deref() == self.table()).collect();
+        Ok(Some((given, tuned)))
     }
 
-    fn variables_given(&self, problems: &mut Vec<String>, warnings: &mut Vec<String>) -> Vec<Given> {
+    fn variables_given(
+        &self,
+        problems: &mut Vec<String>,
+        warnings: &mut Vec<String>,
+        watched: &mut Vec<PathBuf>,
+    ) -> Vec<Given> {
         let args: Vec<_> = settings_of(self.command()).collect();
         let names: BTreeMap<_, _> = args
             .iter()
@@ -391,7 +444,10 @@ impl Layers {
             };
             let value = match in_file {
                 None => Ok(value.clone()),
-                Some(_) => file::read_value(Path::new(value)).map(OsString::from),
+                Some(_) => {
+                    watched.push(value.into());
+                    file::read_value(Path::new(value)).map(OsString::from)
+                }
             };
             let checked = value.and_then(|value| {
                 let values = match value.to_str() {
@@ -516,7 +572,8 @@ impl Layers {
 pub fn check_file(program: &Command, path: &Path) -> Result<Vec<String>, ConfigError> {
     let mut program = program.clone();
     program.build();
-    let (given, tuned) = read(&program, path)?;
+    let text = file::load(path).map_err(|why| unreadable(path, &why, REMEDY))?;
+    let (given, tuned) = read_text(&program, path, &text).all_right(path)?;
     let Some(tuned) = tuned else { return Ok(Vec::new()) };
     let layers = Layers { variables: BTreeMap::new(), ..Layers::of_ann(&program, None)? };
     let given: Vec<_> = given.into_iter().filter(|given| given.table.is_none()).collect();
@@ -554,58 +611,95 @@ pub fn own_file() -> Option<PathBuf> {
 pub fn check_text(program: &Command, path: &Path, text: &str) -> Result<(), ConfigError> {
     let mut program = program.clone();
     program.build();
-    read_text(&program, path, text).map(|_| ())
+    read_text(&program, path, text).all_right(path).map(|_| ())
 }
 
-/// The file to read if none is named: the user's own, or the machine's. Never one in the current directory, which
-/// may be somebody else's: the file says who is paid.
-pub fn default_file() -> Option<PathBuf> {
-    let machine = cfg!(unix).then(|| Path::new("/etc/pktmine").join(FILE_NAME));
-    own_file().into_iter().chain(machine).find(|path| path.is_file())
-}
-
-fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
+/// The file to read: the one that is named, none if the name is empty, or else the first of [`default_files`] that is
+/// there.
+pub fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
     match named {
         Some(name) if name.is_empty() => None,
         Some(name) => Some(name.into()),
-        None => default_file(),
+        None => default_files().find(|path| path.is_file()),
     }
 }
 
-fn read(program: &Command, path: &Path) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
-    let text = file::load(path).map_err(|why| {
-        let remedy = "name another with --config FILE (or PKTMINE_CONFIG), or none with --config ''";
-        ConfigError::new([format!("{}: it cannot be read ({why}); {remedy}", path.display())])
-    })?;
-    read_text(program, path, &text)
+/// The files that are looked for if none is named: the user's own, then the machine's. Never one in the current
+/// directory, which may be somebody else's: the file says who is paid.
+fn default_files() -> impl Iterator<Item = PathBuf> {
+    let machine = cfg!(unix).then(|| Path::new("/etc/pktmine").join(FILE_NAME));
+    own_file().into_iter().chain(machine)
 }
 
-fn read_text(
-    program: &Command,
-    path: &Path,
-    text: &str,
-) -> Result<(Vec<Given>, Option<tuned::Tuned>), ConfigError> {
+/// What to do where `ann` cannot read a file.
+const REMEDY: &str = "name another with --config FILE (or PKTMINE_CONFIG), or none with --config ''";
+
+fn unreadable(path: &Path, why: &str, remedy: &str) -> ConfigError {
+    ConfigError::new([format!("{}: it cannot be read ({why}); {remedy}", path.display())])
+}
+
+/// What a file without fault says: settings, and its table of tuned ones.
+type Said = (Vec<Given>, Option<tuned::Tuned>);
+
+/// What a file says, as far as it can be understood, and all that is wrong with it.
+struct Contents {
+    given: Vec<Given>,
+    tuned: Option<tuned::Tuned>,
+    problems: Vec<Problem>,
+}
+
+impl Contents {
+    /// What it says, if nothing is wrong.
+    fn all_right(mut self, path: &Path) -> Result<Said, ConfigError> {
+        match self.problems.is_empty() {
+            true => Ok((self.given, self.tuned)),
+            false => Err(ConfigError::new(told(path, &mut self.problems))),
+        }
+    }
+}
+
+/// Problems as people are told of them, in the order of the file.
+fn told(path: &Path, problems: &mut [Problem]) -> Vec<String> {
+    problems.sort_by_key(|problem| problem.at);
+    let tell = |Problem { at, text, .. }: &Problem| match at {
+        Some(Position { line, column }) => {
+            format!("{}, line {line}, column {column}: {text}", path.display())
+        }
+        None => format!("{}: {text}", path.display()),
+    };
+    problems.iter().map(tell).collect()
+}
+
+fn read_text(program: &Command, path: &Path, text: &str) -> Contents {
     let is_json = path.extension().is_some_and(|name| name == "json") || text.trim_start().starts_with('{');
     if is_json {
-        let given = json::read(path, text).map_err(|problems| {
-            ConfigError::new(problems.iter().map(|why| format!("{}: {why}", path.display())))
-        })?;
-        let command = find(program, &["ann"]).expect("there is such a command");
-        let wrong = given.iter().filter_map(|given| {
-            let (_, arg) = settings_of(command).find(|(key, _)| *key == given.key)?;
-            let why = check(command, arg, &given.values).err()?;
-            Some(format!("{}: {}: {why}", path.display(), given.key))
-        });
-        let wrong: Vec<_> = wrong.collect();
-        return if wrong.is_empty() { Ok((given, None)) } else { Err(ConfigError::new(wrong)) };
+        let (given, wrong) = match json::read(path, text) {
+            Err(problems) => (Vec::new(), problems),
+            Ok(given) => {
+                let command = find(program, &["ann"]).expect("there is such a command");
+                let wrong = given.iter().filter_map(|given| {
+                    let (_, arg) = settings_of(command).find(|(key, _)| *key == given.key)?;
+                    let why = check(command, arg, &given.values).err()?;
+                    Some(format!("{}: {why}", given.key))
+                });
+                let wrong = wrong.collect();
+                (given, wrong)
+            }
+        };
+        let problem = |text| Problem { at: None, part: Part::Table(None), text };
+        return Contents { given, tuned: None, problems: wrong.into_iter().map(problem).collect() };
     }
     let (entries, mut problems) = file::parse(text, path);
     let mut all = Vec::new();
     let is_tuned =
         |entry: &file::Entry| matches!(entry.table.as_deref(), Some(tuned::TABLE | tuned::TUNED_FOR));
     let (tuned, entries): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_tuned);
-    let tuned = tuned::table(tuned, path).unwrap_or_else(|mut found| {
-        problems.append(&mut found);
+    let problem = |at, table: Option<&str>, text| {
+        let part = Part::Table(table.map(str::to_owned));
+        Problem { at: Some(at), part, text }
+    };
+    let tuned = tuned::table(tuned, path).unwrap_or_else(|found| {
+        problems.extend(found.into_iter().map(|(at, text)| problem(at, Some(tuned::TABLE), text)));
         None
     });
     for entry in entries {
@@ -614,7 +708,9 @@ fn read_text(
             Some(table) => match TABLES.iter().find(|known| *known == table) {
                 Some(known) if find(program, &[known]).is_some() => known,
                 _ => {
-                    problems.push((entry.at, format!("there is no table [{table}]; {}", tables(program))));
+                    let meant = nearest(table, TABLES.into_iter()).unwrap_or(table);
+                    let text = format!("there is no table [{table}]; {}", tables(program));
+                    problems.push(problem(entry.at, Some(meant), text));
                     continue;
                 }
             },
@@ -622,7 +718,7 @@ fn read_text(
         let command = find(program, &[name]).expect("it was just found");
         let known = settings_of(command).find(|(key, arg)| names_of(key, arg).any(|name| name == entry.key));
         let Some((key, arg)) = known else {
-            problems.push((entry.at, unknown_key(command, &entry.key)));
+            problems.push(problem(entry.at, entry.table.as_deref(), unknown_key(command, &entry.key)));
             continue;
         };
         let values = match entry.values {
@@ -638,17 +734,13 @@ fn read_text(
                 held_by: entry.held_by,
                 origin: Origin::File { path: path.to_owned(), line: Some(entry.at.line) },
             }),
-            Err(why) => problems.push((entry.at, format!("{}: {why}", entry.key))),
+            Err(why) => {
+                let text = format!("{}: {why}", entry.key);
+                problems.push(problem(entry.at, entry.table.as_deref(), text));
+            }
         }
     }
-    if problems.is_empty() {
-        return Ok((all, tuned));
-    }
-    problems.sort_by_key(|(at, _)| *at);
-    let tell = |(Position { line, column }, text): (Position, String)| {
-        format!("{}, line {line}, column {column}: {text}", path.display())
-    };
-    Err(ConfigError::new(problems.into_iter().map(tell)))
+    Contents { given: all, tuned, problems }
 }
 
 fn unknown_key(command: &Command, key: &str) -> String {

@@ -495,7 +495,7 @@ impl PoolClient {
         let mut blocks = Vec::new();
         if self.wants_blocks {
             let old = self.mine_old(config).min(tip.height);
-            let walk = self.chain.walk(tip, WINDOW.max(old + 1));
+            let walk = self.chain.walk(tip, self.settings.blocks.max(WINDOW).max(old + 1));
             let parent = walk.blocks.iter().find(|block| block.height == tip.height - old).copied();
             self.parentless_since = if parent.is_some() { None } else { self.parentless_since.or(Some(now)) };
             self.parent = parent.or(self.parent);

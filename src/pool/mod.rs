@@ -25,7 +25,10 @@ pub use work_bits::WorkBitsRule;
 
 #[cfg(test)]
 use crate::planted::{Bug, planted};
-use crate::values::{Address, Hardness, Job, Moment, Notice, PoolId, PoolView};
+use crate::{
+    protocol::WINDOW,
+    values::{Address, Hardness, Job, Moment, Notice, PoolId, PoolView},
+};
 use client::{MINE_OLD_MAX, Outbox, PoolClient};
 
 /// What the user may change, and what tests do.
@@ -44,6 +47,8 @@ pub struct Settings {
     pub lead_back_after: Duration,
     /// Mine on the block that many below the tip, whatever the pool says; at most 100.
     pub mine_old: Option<u32>,
+    /// So many of the newest blocks are looked up at least, whether they are mined on or not; 100 or so at most.
+    pub blocks: u32,
     /// Mine with exactly the pool's `annTarget`, see [`WorkBitsRule`].
     pub exact_target: bool,
     /// What a round costs before its search begins, in hashes of the search, see [`WorkBitsRule`].
@@ -62,6 +67,7 @@ impl Default for Settings {
             down_after: Duration::from_secs(15),
             lead_back_after: Duration::from_secs(60),
             mine_old: None,
+            blocks: WINDOW,
             exact_target: rule.exact,
             round_cost_hashes: rule.round_cost_hashes,
             easiest: rule.floor,

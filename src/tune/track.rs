@@ -142,7 +142,7 @@ impl Course<Choice, Which> for Track<'_> {
             watch(&Progress { what: request.what, number, of, fraction, rate });
         };
         // Energy is nobody's question here.
-        let measured = station.measure(turn, &mut Meter::new(false, false), &self.stopper, &mut tell);
+        let measured = station.measure(turn, &mut Meter::of_nothing(), &self.stopper, &mut tell);
         let held = station.capacities().iter().sum();
         if self.stopper.is_asked() {
             return Ok(Outcome::Stopped);

@@ -1,7 +1,7 @@
 //! The hashes of parent blocks, as a pool's master tells them.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,
 };
 
@@ -106,28 +106,38 @@ impl PoolBlocks {
         }
     }
 
-    fn is_in_reach(&self, height: u32) -> bool {
-        self.tip.checked_sub(height).is_some_and(|depth| depth <= DEEPEST)
-    }
-
+    /// Asks for the blocks that are not known yet, from the tip that the pool has by now.
     fn fetch(&mut self, heights: impl Iterator<Item = u32>) {
-        let missing = heights.filter(|height| self.is_in_reach(*height) && !self.known.contains_key(height));
-        let Some(lowest) = missing.min() else { return };
-        // Mining that far below the tip is what makes the client walk back as far.
-        let settings = pool::Settings { mine_old: Some(self.tip - lowest), ..pool::Settings::default() };
-        let (view, failure) = ask(&self.pool, settings, |view| view.block_at(lowest).is_some());
-        let blocks = view.map(|view| view.blocks).unwrap_or_default();
-        self.known.extend(blocks.iter().map(|block| (block.height, block.hash)));
+        let missing: BTreeSet<u32> = heights.filter(|height| !self.known.contains_key(height)).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let settings = pool::Settings { blocks: DEEPEST + 1, ..pool::Settings::default() };
+        let enough = |view: &PoolView| {
+            let mut wanted = missing.iter().filter(|height| is_in_reach(**height, view.tip_height));
+            view.tip_height >= 1 && wanted.all(|height| view.block_at(*height).is_some())
+        };
+        let (view, failure) = ask(&self.pool, settings, enough);
+        if let Some(view) = view.filter(|view| view.tip_height >= 1) {
+            self.tip = view.tip_height;
+            self.known.extend(view.blocks.iter().map(|block| (block.height, block.hash)));
+        }
         self.failure = failure.map(|error| error.to_string());
     }
 
     fn find(&self, height: u32) -> Result<BlockHash, NoParent> {
-        if !self.is_in_reach(height) {
-            return Err(NoParent::OutOfReach { height, tip: self.tip });
-        }
         let reason = || self.failure.clone().unwrap_or_else(|| SILENCE.into());
-        self.known.get(&height).copied().ok_or_else(|| NoParent::NotTold { height, reason: reason() })
+        match self.known.get(&height) {
+            Some(hash) => Ok(*hash),
+            None if is_in_reach(height, self.tip) => Err(NoParent::NotTold { height, reason: reason() }),
+            None => Err(NoParent::OutOfReach { height, tip: self.tip }),
+        }
     }
+}
+
+/// Whether a block is among those that are looked for below this tip.
+fn is_in_reach(height: u32, tip: u32) -> bool {
+    tip.checked_sub(height).is_some_and(|depth| depth <= DEEPEST)
 }
 
 const SILENCE: &str = "it sends nothing that could be used";
@@ -165,4 +175,33 @@ fn ask(
         }
     }
     (pools.view(PoolId(0)).cloned(), Some(PoolError::Answer(said)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local_pool::{self, LocalPool};
+
+    #[test]
+    fn parents_are_found_however_many_blocks_come_meanwhile() {
+        let pool = LocalPool::start(local_pool::Settings::default()).expect("it starts");
+        let mut blocks = PoolBlocks::of(&pool.url()).expect("it tells its tip");
+        let first = blocks.tip;
+        for new in 1..=3 {
+            pool.new_block();
+            let (deep, newest) = (first - 20 - new, first + new);
+            blocks.fetch([deep, newest].into_iter());
+            assert_eq!((blocks.failure.as_deref(), blocks.tip), (None, newest));
+            let told: BTreeMap<_, _> = pool.window().into_iter().collect();
+            assert_eq!(blocks.find(newest).ok(), told.get(&newest).copied(), "newer than the first tip");
+            assert!(told.contains_key(&newest) && blocks.find(deep).is_ok(), "{:?}", blocks.find(deep));
+        }
+        blocks.fetch([first + 4, first - 98].into_iter());
+        for height in [first + 4, first - 98] {
+            assert_eq!(blocks.find(height), Err(NoParent::OutOfReach { height, tip: first + 3 }));
+        }
+        assert!(blocks.failure.is_none(), "nothing failed: {:?}", blocks.failure);
+        blocks.fetch([first - 97].into_iter());
+        assert!(blocks.find(first - 97).is_ok(), "the deepest one");
+    }
 }

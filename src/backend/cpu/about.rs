@@ -4,7 +4,7 @@ use std::fs;
 
 use kernels::Kernel;
 
-use super::topology::{CacheGroup, cache_groups, cores};
+use super::topology::{CacheGroup, cache_groups, cores, processors};
 
 /// What is known of the processors that this process may run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +24,9 @@ pub struct About {
 impl About {
     /// Asks the system.
     pub fn this_machine() -> Self {
-        let processors: Vec<usize> =
-            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let processors = processors();
         Self {
-            model: model().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            model: model(&CpuInfo::read()).unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             cores: cores(&processors),
             caches: cache_groups(&processors),
@@ -36,18 +35,26 @@ impl About {
     }
 }
 
-fn model() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok();
-    text.and_then(|text| model_in(&text)).or_else(|| std::env::var("PROCESSOR_IDENTIFIER").ok())
+/// What Linux tells of each processor, in lines such as `core id : 3`; nothing elsewhere.
+pub struct CpuInfo(String);
+
+impl CpuInfo {
+    /// Asks the system.
+    pub fn read() -> Self {
+        Self(fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+    }
+
+    /// What is said under a key, processor by processor.
+    pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let lines = self.0.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(move |(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+    }
 }
 
-/// The model in what Linux tells.
-fn model_in(cpuinfo: &str) -> Option<String> {
-    let value = |line: &str| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == "model name").then(|| value.split_whitespace().collect::<Vec<_>>().join(" "))
-    };
-    cpuinfo.lines().find_map(value).filter(|model| !model.is_empty())
+fn model(cpuinfo: &CpuInfo) -> Option<String> {
+    let told = cpuinfo.values("model name").next().unwrap_or_default();
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(told).filter(|model| !model.is_empty()).or_else(|| std::env::var("PROCESSOR_IDENTIFIER").ok())
 }
 
 #[cfg(test)]
@@ -57,8 +64,12 @@ mod tests {
     #[test]
     fn the_model_is_read_where_it_is_told() {
         let text = "processor\t: 0\nvendor_id\t: X\nmodel name\t: AMD EPYC  7B13 \nmodel name\t: other\n";
-        assert_eq!(model_in(text).as_deref(), Some("AMD EPYC 7B13"));
-        assert_eq!(model_in("processor : 0\nmodel name :\n"), None);
-        assert_eq!(model_in(""), None);
+        let text = CpuInfo(text.into());
+        assert_eq!(model(&text).as_deref(), Some("AMD EPYC 7B13"));
+        assert_eq!(text.values("model name").count(), 2);
+        #[cfg(not(windows))]
+        for text in ["processor : 0\nmodel name :\n", ""] {
+            assert_eq!(model(&CpuInfo(text.into())), None, "{text:?}");
+        }
     }
 }

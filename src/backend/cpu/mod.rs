@@ -45,15 +45,15 @@ use std::{
 
 use kernels::{Announcement, Kernel};
 
-pub use self::{about::About, topology::CacheGroup};
+pub use self::{
+    about::{About, CpuInfo},
+    share::{Share, ShareError},
+    topology::{CacheGroup, cache_bytes, parse_list, processors},
+};
 use self::{
     mine::{Memory, Progress},
     share::thread_seconds,
     team::Team,
-};
-pub use self::{
-    share::{Share, ShareError},
-    topology::parse_list,
 };
 use super::{Backend, BackendEvent, BackendInfo, Counters, Reach, Sink, choose::CANDIDATES};
 use crate::self_test::{self, Choice, Wrong};
@@ -195,11 +195,6 @@ impl CpuBackend {
         (self.info.description, self.info.capacity) = (description, capacity);
         Ok(())
     }
-}
-
-/// The numbers of the processors that this process may run on; empty where the system does not tell.
-pub fn processors() -> Vec<usize> {
-    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
 /// What a round in work needs of a cache: table 2. The tree is only read by whoever finds something.

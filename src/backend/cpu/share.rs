@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 /// How much of the machine is taken.
 #[derive(Clone, Debug, Default)]
 pub struct Share {
-    /// How much less the threads matter than others: 0 as much, 19 least. Of effect on Linux alone.
+    /// How much less the threads matter than others, at least: 0 as much, 19 least. Who started the process with more has
+    /// said so and is left it. Of effect on Linux alone.
     pub nice: u8,
     /// The processors that the threads may run on; empty: all. Of effect on Linux alone.
     pub processors: Vec<usize>,
@@ -41,7 +42,7 @@ impl Share {
     #[cfg(target_os = "linux")]
     fn enter(&self) -> Result<(), ShareError> {
         use rustix::{
-            process::setpriority_process,
+            process::{getpriority_process, setpriority_process},
             thread::{CpuSet, sched_setaffinity},
         };
         if !self.processors.is_empty() {
@@ -55,10 +56,20 @@ impl Share {
             })?;
         }
         // On Linux a thread's priority is its own.
-        if let Err(error) = setpriority_process(None, i32::from(self.nice)) {
-            tracing::warn!("the mining threads have the same priority as others: {error}");
+        let now = getpriority_process(None).unwrap_or(0);
+        if let Some(nice) = self.nicer_than(now)
+            && let Err(error) = setpriority_process(None, nice)
+        {
+            tracing::warn!("the mining threads run at nice {now}, not at {nice}: {error}");
         }
         Ok(())
+    }
+
+    /// How nice a thread is to be that is `now` so nice; `None`: it is nice enough.
+    #[cfg(target_os = "linux")]
+    fn nicer_than(&self, now: i32) -> Option<i32> {
+        let least = i32::from(self.nice);
+        (least > 0 && now < least).then_some(least)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -212,8 +223,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn threads_that_are_started_inherit_priority_and_processors() {
-        use rustix::{process::getpriority_process, thread::sched_getaffinity};
-        let one = core_affinity::get_core_ids().expect("Linux tells")[0].id;
+        use rustix::{
+            process::{getpriority_process, setpriority_process},
+            thread::sched_getaffinity,
+        };
+        let one = super::super::processors()[0];
         let share = Share { nice: 7, processors: vec![one], max_cpu: None };
         let seen = share.apply(|| {
             let look =
@@ -222,6 +236,20 @@ mod tests {
         });
         assert_eq!(seen.expect("it is there"), (Some(7), Some(1)));
         assert_ne!(getpriority_process(None), Ok(7), "nobody else");
+        // Who started us is nicer than that already; priority is never raised, which needs a right that many do not have.
+        let both = std::thread::spawn({
+            let share = share.clone();
+            move || {
+                setpriority_process(None, 15).expect("anybody may be nicer");
+                share.apply(|| getpriority_process(None)).expect("it is there")
+            }
+        });
+        assert_eq!(both.join().expect("no panic"), Ok(15));
+        assert_eq!(
+            [-5, 0, 6, 7, 19].map(|now| share.nicer_than(now)),
+            [Some(7), Some(7), Some(7), None, None]
+        );
+        assert_eq!(Share { nice: 0, ..share.clone() }.nicer_than(-5), None, "nothing is asked for");
         let nowhere = Share { processors: vec![1000], ..share };
         assert!(nowhere.apply(|| ()).expect_err("no such processor").to_string().contains("--affinity"));
     }

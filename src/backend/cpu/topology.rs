@@ -1,4 +1,4 @@
-//! Which processors share a last-level cache, and how large it is.
+//! Which processors there are, which of them share a core or a cache, and how large caches are.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -11,17 +11,38 @@ pub struct CacheGroup {
     pub bytes: Option<usize>,
 }
 
-/// The caches of the processors `all`, which are those that this process may run on. One group of all of them where the
+/// Where Linux tells of processors.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
+
+/// The numbers of the processors that this process may run on; empty where the system does not tell.
+pub fn processors() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
+
+/// The last-level caches of the processors `all`, which are those that this process may run on. One group of all of them where the
 /// system does not tell.
 pub fn cache_groups(all: &[usize]) -> Vec<CacheGroup> {
-    groups(all, |cpu| last_level_cache(Path::new("/sys/devices/system/cpu"), cpu))
+    groups(all, |cpu| caches(Path::new(PROCESSORS), cpu).into_iter().max_by_key(|cache| cache.level))
+}
+
+/// Bytes of all caches of a level that the machine has, 1 for the first; 0 where the system does not tell.
+pub fn cache_bytes(level: u32) -> usize {
+    bytes_of_level(Path::new(PROCESSORS), level)
+}
+
+fn bytes_of_level(root: &Path, level: u32) -> usize {
+    let online = fs::read_to_string(root.join("online")).ok();
+    let online = online.and_then(|text| parse_list(text.trim())).unwrap_or_default();
+    // Each is told of by all processors that share it.
+    let caches: BTreeSet<_> = online.into_iter().flat_map(|cpu| caches(root, cpu)).collect();
+    caches.iter().filter(|cache| cache.level == level).filter_map(|cache| cache.bytes).sum()
 }
 
 /// How many cores the processors `all` are part of; `None` where the system does not tell. It is fewer than there are
 /// processors where cores run several threads at a time.
 pub fn cores(all: &[usize]) -> Option<usize> {
     distinct(all, |cpu| {
-        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        let path = format!("{PROCESSORS}/cpu{cpu}/topology/thread_siblings_list");
         parse_list(fs::read_to_string(path).ok()?.trim())
     })
 }
@@ -51,17 +72,18 @@ fn groups(all: &[usize], cache_of: impl Fn(usize) -> Option<Cache>) -> Vec<Cache
 }
 
 /// A cache, as a processor sees it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Cache {
     level: u32,
     shared_by: BTreeSet<usize>,
     bytes: Option<usize>,
 }
 
-/// A processor's cache of the highest level.
-fn last_level_cache(root: &Path, cpu: usize) -> Option<Cache> {
-    let caches = fs::read_dir(root.join(format!("cpu{cpu}/cache"))).ok()?;
-    let caches = caches.filter_map(|entry| {
-        let path = entry.ok()?.path();
+/// A processor's caches, as far as the system tells of them.
+fn caches(root: &Path, cpu: usize) -> Vec<Cache> {
+    let entries = fs::read_dir(root.join(format!("cpu{cpu}/cache"))).into_iter().flatten().flatten();
+    let caches = entries.filter_map(|entry| {
+        let path = entry.path();
         let read = |name: &str| fs::read_to_string(path.join(name)).ok();
         Some(Cache {
             level: read("level")?.trim().parse().ok()?,
@@ -69,7 +91,7 @@ fn last_level_cache(root: &Path, cpu: usize) -> Option<Cache> {
             bytes: read("size").and_then(|text| parse_size(text.trim())),
         })
     });
-    caches.max_by_key(|cache| cache.level)
+    caches.collect()
 }
 
 /// Reads a list of processors such as `0-7,64-71`: ranges go upwards.
@@ -131,5 +153,27 @@ mod tests {
         assert_eq!(groups(&[0, 1, 9], |_| None), [group(&[0, 1, 9], None)]);
         let nobody = |_| Some(Cache { level: 3, shared_by: BTreeSet::new(), bytes: None });
         assert_eq!(groups(&[3], nobody), [group(&[3], None)]);
+    }
+
+    #[test]
+    fn each_cache_of_the_machine_is_counted_once_in_whatever_unit_it_is_told() {
+        let root = tempfile::tempdir().expect("a directory");
+        std::fs::write(root.path().join("online"), "0-1,3\n").expect("it can be written");
+        for cpu in [0, 1, 3] {
+            let own = cpu.to_string();
+            let l3 = if cpu == 3 { ("3", "32768K") } else { ("0-1", "96M") };
+            for (cache, level, (shared, size)) in
+                [("index0", "1", (own.as_str(), "32K")), ("index2", "2", (&own, "512K")), ("index3", "3", l3)]
+            {
+                let folder = root.path().join(format!("cpu{cpu}/cache/{cache}"));
+                std::fs::create_dir_all(&folder).expect("it can be made");
+                for (file, text) in [("level", level), ("shared_cpu_list", shared), ("size", size)] {
+                    std::fs::write(folder.join(file), format!("{text}\n")).expect("it can be written");
+                }
+            }
+        }
+        let bytes = [1, 2, 3, 4].map(|level| bytes_of_level(root.path(), level));
+        assert_eq!(bytes, [(3 * 32) << 10, (3 * 512) << 10, 128 << 20, 0]);
+        assert_eq!(bytes_of_level(Path::new("/nonexistent"), 3), 0);
     }
 }
