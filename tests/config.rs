@@ -564,6 +564,9 @@ fn a_file_that_appears_is_read_while_mining_and_so_are_those_that_hold_values_wh
     directory.file("config/pktmine/pktmine.toml", "max-upload = { file = 'limit' }\nmineold = 2\n");
     miner.wait_for("settings read from");
     miner.wait_for("settings changed: mineold, max-upload");
+    // By the time that it answers, it has looked at the file that holds the limit.
+    miner.signal("HUP");
+    miner.wait_for("are what they were");
     directory.file("config/pktmine/limit", "800Mbit/s\n");
     miner.wait_for("settings changed: max-upload\n");
     fs::write(&difficulty, "8\n").expect("it can be written");

@@ -29,11 +29,12 @@ pub fn watch(
 ) -> std::io::Result<Sender<()>> {
     let (sender, asked) = mpsc::channel();
     let kept = sender.clone();
+    // What changes from here on is told.
+    let mut known = Seen::default();
+    known.look(files);
     thread::Builder::new().name("settings".into()).spawn(move || {
         // As long as this thread lives somebody may ask.
         let _kept = kept;
-        let mut known = Seen::default();
-        known.look(files);
         let mut seen = known.clone();
         loop {
             let by_request = !matches!(asked.recv_timeout(INTERVAL), Err(RecvTimeoutError::Timeout));
@@ -106,9 +107,12 @@ mod tests {
         std::fs::write(&named, "one").expect("it can be written");
         let (told, calls) = mpsc::channel();
         let both = vec![file.clone(), named.clone()];
-        let _ask = watch(vec![file.clone()], move |_| told.send(()).is_ok().then(|| both.clone()));
+        let ask = watch(vec![file.clone()], move |_| told.send(()).is_ok().then(|| both.clone()));
         std::fs::write(&file, "new").expect("it can be written");
         assert_eq!(calls.recv_timeout(INTERVAL * 5), Ok(()), "it appears");
+        // By the next call it has looked at the other one, too.
+        ask.expect("it starts").send(()).expect("it listens");
+        assert_eq!(calls.recv_timeout(INTERVAL * 5), Ok(()), "it was asked");
         std::fs::write(&named, "two").expect("it can be written");
         assert_eq!(calls.recv_timeout(INTERVAL * 5), Ok(()), "the other one changes");
     }
