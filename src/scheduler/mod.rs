@@ -13,7 +13,8 @@ use crate::{
     values::{BackendId, HardNonces, Job, Notice, PoolView, Round},
 };
 
-/// What becomes of rounds whose job was replaced.
+/// What becomes of rounds whose job was replaced. Those of the same block stop at once, whatever the policy: another
+/// difficulty was asked for, and rounds of a hard one are long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CancelPolicy {
     /// They stop at once; but where jobs come so fast that a backend ends no round, those at work run to their end as
@@ -167,8 +168,11 @@ impl Scheduler {
             Event::Mine(job) => {
                 #[cfg(test)]
                 let before = planted(Bug::OldJobOnceMore).then(|| self.job.clone()).flatten();
+                let is_other_block = self.job.as_ref().is_none_or(|old| old.parent_hash != job.parent_hash);
                 self.job = Some(Arc::new(job));
-                self.spare();
+                if is_other_block {
+                    self.spare();
+                }
                 #[cfg(test)]
                 if let Some(before) = before {
                     let mut effects = self.cancel_replaced();
@@ -242,7 +246,7 @@ impl Scheduler {
         self.backends.iter().map(|supply| supply.held.len()).sum()
     }
 
-    /// Spares the rounds of backends that did not come to the end of one for two jobs.
+    /// Spares the rounds of backends that did not come to the end of one for two blocks.
     fn spare(&mut self) {
         for supply in &mut self.backends {
             let starves = !supply.ended && supply.cut;
@@ -257,7 +261,9 @@ impl Scheduler {
         let (policy, current, view) = (self.policy, self.job.clone(), self.view.clone());
         let replaced = |held: &Held| current.as_ref() != Some(&held.job);
         let useless = |held: &Held| view.as_ref().is_some_and(|view| !takes(view, &held.job));
-        let finishes = |held: &Held| policy == CancelPolicy::Finish || held.spared;
+        let same_block =
+            |held: &Held| current.as_ref().is_some_and(|job| job.parent_hash == held.job.parent_hash);
+        let finishes = |held: &Held| (policy == CancelPolicy::Finish || held.spared) && !same_block(held);
         let stops = |held: &Held| replaced(held) && (!finishes(held) || useless(held));
         let mut effects = self.cancel(Reach::Running, stops);
         effects.extend(self.cancel(Reach::Waiting, replaced));
@@ -426,6 +432,25 @@ mod tests {
             cancelled(&after).iter().all(|(_, reach)| *reach == Reach::Running),
             "nobody starves: {after:?}"
         );
+    }
+
+    #[test]
+    fn another_difficulty_on_the_same_block_stops_rounds_at_once_and_starves_nobody() {
+        for policy in [CancelPolicy::Now, CancelPolicy::Finish] {
+            let mut scheduler = Scheduler::new(&[backend(1, 1)], policy, 0);
+            scheduler.handle(Event::Mine(job(1, 100)));
+            for (round, difficulty) in [64, 1 << 17, 2].into_iter().enumerate() {
+                let other = Job { work_bits: WorkBits::at_least(difficulty), ..job(1, 100) };
+                let effects = scheduler.handle(Event::Mine(other));
+                assert_eq!(cancelled(&effects), [(round as u64, Reach::Running)], "{policy:?}");
+                assert_eq!(started(&effects).len(), 1);
+            }
+        }
+        let mut scheduler = Scheduler::new(&[backend(1, 1)], CancelPolicy::Now, 0);
+        scheduler.handle(Event::Mine(job(1, 100)));
+        scheduler.handle(Event::Mine(Job { work_bits: WorkBits::at_least(64), ..job(1, 100) }));
+        let effects = scheduler.handle(Event::Mine(job(2, 101)));
+        assert_eq!(cancelled(&effects), [(1, Reach::Running)], "one block after another is no haste");
     }
 
     #[test]
