@@ -340,6 +340,11 @@ impl<P: TableCost> Batches<P> {
         }
     }
 
+    /// Whose announcements they are, from here on.
+    pub fn set_backend(&mut self, backend: BackendId) {
+        self.backend = backend;
+    }
+
     /// What has been done.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -25,6 +25,7 @@ use super::{
     },
     plan::Plan,
     program::{self, DeviceProgram},
+    recovery::Attempt,
     tuning::{Config, Tuning},
 };
 
@@ -53,7 +54,9 @@ pub struct GpuOpener {
     about: About,
     /// Which of those that look the same it is.
     twin: usize,
-    tuning: Tuning,
+    /// How its shaders may be run, best first, and what people call that.
+    tunings: Vec<Tuning>,
+    variants: Vec<String>,
     plan: Result<Plan, GpuError>,
 }
 
@@ -67,7 +70,9 @@ impl GpuOpener {
             settings.tuning.states().map_or(plan, |states| plan.with_states(states, about.limits))
         });
         let plan = plan.map_err(|reason| GpuError::Plan { adapter: about.name.clone(), reason });
-        Self { about, twin, tuning: settings.tuning.clone(), plan }
+        let tunings = settings.tuning.variants(about.workgroup_bytes, about.has_int64());
+        let variants = tunings.iter().map(Tuning::to_string).collect();
+        Self { about, twin, tunings, variants, plan }
     }
 }
 
@@ -82,14 +87,18 @@ impl Opener for GpuOpener {
         self.plan.clone()
     }
 
-    fn open(&mut self, plan: Plan) -> Result<GpuDevice, GpuError> {
+    fn variants(&self) -> &[String] {
+        &self.variants
+    }
+
+    fn open(&self, Attempt { plan, variant }: Attempt) -> Result<GpuDevice, GpuError> {
         // The library's whole state begins anew with the list: after a driver's reset the old one is of no use.
         let same = adapters::list().into_iter().filter(|adapter| adapter.about == self.about);
         let adapter = same.into_iter().nth(self.twin).ok_or_else(|| GpuError::Open {
             adapter: self.about.name.clone(),
             reason: "its driver does not show it any more".into(),
         })?;
-        let config = self.tuning.config(&adapter.handle.limits());
+        let config = self.tunings[variant].config(&adapter.handle.limits());
         GpuDevice::open(&adapter.handle, &config, plan)
     }
 }

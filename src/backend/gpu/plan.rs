@@ -106,6 +106,13 @@ impl Plan {
         })
     }
 
+    /// The same after so many losses, with first submissions an eighth of what they were for each: what was too much for the
+    /// driver's watchdog is not to be tried again.
+    pub fn after_losses(self, losses: usize) -> Self {
+        let divisor = 8f64.powi(losses.min(8) as i32);
+        Self { first: self.first.map(|budget| budget / divisor), ..self }
+    }
+
     /// Announcements that are read back at most of so many soft nonces: more than there ever are, but for a chance that
     /// never comes.
     pub fn limit(&self, soft_nonces: u32, difficulty: f64) -> u32 {

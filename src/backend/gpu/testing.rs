@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use super::{
     context::GpuError,
     driver::{Device, Opener},
     plan::{Limits, Plan},
+    recovery::Attempt,
 };
 
 impl TableCost for TableProgram {
@@ -36,10 +38,27 @@ pub struct Faults {
     pub next: Option<(u32, Fault)>,
     /// The most rounds that there is memory for.
     pub memory: Option<u32>,
-    /// How often it was opened.
-    pub opened: u32,
+    /// How often the driver gives no device before it gives one.
+    pub refusals: u32,
+    /// So many of the first variants compute wrongly.
+    pub wrong_variants: usize,
+    /// The driver does not come back from opening a device, as long as this is set.
+    pub stuck_opening: bool,
+    /// The same of letting go of one.
+    pub stuck_dropping: bool,
+    /// How it was opened each time.
+    pub attempts: Vec<Attempt>,
+    /// Devices that the driver has not let go of.
+    pub alive: u32,
     /// What every plan is.
     pub slots: u32,
+}
+
+impl Faults {
+    /// How often it was opened.
+    pub fn opened(&self) -> usize {
+        self.attempts.len()
+    }
 }
 
 /// How a device fails.
@@ -47,16 +66,28 @@ pub struct Faults {
 pub enum Fault {
     /// It says that it was lost.
     Lost,
+    /// It says that it was lost, since there was no memory left.
+    Full,
     /// Waiting for it panics, as wgpu does when a device is lost.
     Panic,
-    /// A bit of every announcement is wrong from here on.
-    WrongBit,
+    /// It never answers any more.
+    Silence,
     /// What it answers cannot be.
     Nonsense,
 }
 
 /// Opens [`FakeDevice`]s.
-pub struct FakeOpener(pub Arc<Mutex<Faults>>);
+pub struct FakeOpener {
+    faults: Arc<Mutex<Faults>>,
+    variants: Vec<String>,
+}
+
+impl FakeOpener {
+    /// Of devices with three variants that fail as `faults` says.
+    pub fn new(faults: Arc<Mutex<Faults>>) -> Self {
+        Self { faults, variants: ["as usual", "otherwise", "as a last resort"].map(String::from).to_vec() }
+    }
+}
 
 /// A device that the processor plays.
 pub struct FakeDevice {
@@ -66,6 +97,7 @@ pub struct FakeDevice {
     queue: VecDeque<Finished>,
     wrong_bit: bool,
     panics: bool,
+    silent: bool,
 }
 
 #[derive(Default)]
@@ -89,24 +121,50 @@ impl Opener for FakeOpener {
 
     fn plan(&self) -> Result<Plan, GpuError> {
         let limits = Limits { kind: Kind::Software, binding: 1 << 31, buffer: 1 << 31 };
-        Ok(Plan { slots: lock(&self.0).slots, ..Plan::new(limits, None).expect("a plan") })
+        Ok(Plan { slots: lock(&self.faults).slots, ..Plan::new(limits, None).expect("a plan") })
     }
 
-    fn open(&mut self, plan: Plan) -> Result<FakeDevice, GpuError> {
-        let mut faults = lock(&self.0);
-        faults.opened += 1;
-        if faults.memory.is_some_and(|memory| plan.slots > memory) {
-            let (adapter, reason) = ("a fake".into(), "full".into());
-            return Err(GpuError::OutOfMemory { adapter, rounds: plan.slots, reason });
+    fn variants(&self) -> &[String] {
+        &self.variants
+    }
+
+    fn open(&self, attempt: Attempt) -> Result<FakeDevice, GpuError> {
+        let rounds = attempt.plan.slots;
+        lock(&self.faults).attempts.push(attempt);
+        stuck(&self.faults, |faults| faults.stuck_opening);
+        let mut faults = lock(&self.faults);
+        let adapter = "a fake".to_owned();
+        if faults.refusals > 0 {
+            faults.refusals -= 1;
+            return Err(GpuError::Open { adapter, reason: "its driver is not up".into() });
         }
+        if faults.memory.is_some_and(|memory| rounds > memory) {
+            return Err(GpuError::OutOfMemory { adapter, rounds, reason: "full".into() });
+        }
+        faults.alive += 1;
         Ok(FakeDevice {
-            faults: self.0.clone(),
+            faults: self.faults.clone(),
             passes: Kernel::detect().passes(),
             slots: BTreeMap::new(),
             queue: VecDeque::new(),
-            wrong_bit: false,
+            wrong_bit: attempt.variant < faults.wrong_variants,
             panics: false,
+            silent: false,
         })
+    }
+}
+
+/// Waits as long as a driver that does not come back.
+fn stuck(faults: &Mutex<Faults>, is_stuck: impl Fn(&Faults) -> bool) {
+    while is_stuck(&lock(faults)) {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Drop for FakeDevice {
+    fn drop(&mut self) {
+        stuck(&self.faults, |faults| faults.stuck_dropping);
+        lock(&self.faults).alive -= 1;
     }
 }
 
@@ -124,8 +182,14 @@ impl Device for FakeDevice {
             Some(Fault::Lost) => {
                 return Err(GpuError::Lost { adapter: "a fake".into(), reason: "somebody pulled it".into() });
             }
+            Some(Fault::Full) => {
+                return Err(GpuError::Lost {
+                    adapter: "a fake".into(),
+                    reason: "Not enough memory left.".into(),
+                });
+            }
             Some(Fault::Panic) => self.panics = true,
-            Some(Fault::WrongBit) => self.wrong_bit = true,
+            Some(Fault::Silence) => self.silent = true,
             Some(Fault::Nonsense) => outcome = Outcome::Winners { count: u32::MAX, rows: Vec::new() },
             None => {}
         }
@@ -133,8 +197,12 @@ impl Device for FakeDevice {
         Ok(())
     }
 
-    fn wait(&mut self, _: Duration) -> Result<Option<Finished>, GpuError> {
+    fn wait(&mut self, timeout: Duration) -> Result<Option<Finished>, GpuError> {
         assert!(!self.panics, "the device was lost");
+        if self.silent {
+            thread::sleep(timeout);
+            return Ok(None);
+        }
         Ok(self.queue.pop_front())
     }
 }
