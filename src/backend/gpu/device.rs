@@ -9,15 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernels::{Announcement, Hash64, TableProgram};
+use kernels::{Hash64, TableProgram};
 
 use super::{
     Settings,
     adapters::{self, About},
-    batch::{Finished, IN_FLIGHT, Outcome, Row, SearchInput, Slice, Submission, TableCost, Unit, Work},
+    batch::{Finished, IN_FLIGHT, Outcome, Rows, SearchInput, Slice, Submission, TableCost, Unit, Work},
     context::{Gpu, GpuError},
     driver::{Device, Opener},
     passes::{
+        done::{Done, NUMBER_LEN, Number},
         execute::{Execute, ExecuteBuffers},
         finish::Finish,
         merkle::{self, Merkle, MerkleBinding},
@@ -31,8 +32,9 @@ use super::{
 /// Scratch memory that a unit takes, with some to spare: two thirds of all programs need less.
 const SCRATCH_BYTES: u64 = 5 << 18;
 
-/// What is read back: two time stamps, then counts, then roots or announcements.
+/// What is read back: two time stamps, then counts, the submission's number, and roots or announcements.
 const COUNTS_AT: u64 = 16;
+const NUMBER_AT: u64 = 32;
 const DATA_AT: u64 = 64;
 
 /// Words between two programs in their buffer.
@@ -106,6 +108,10 @@ pub struct GpuDevice {
     trouble: Arc<Trouble>,
     gpu: Gpu,
     plan: Plan,
+    /// Submissions so far: numbers are never used twice, and never 0.
+    submitted: u64,
+    /// When the last one was seen to have ended.
+    last_end: Option<Instant>,
 }
 
 struct Passes {
@@ -113,6 +119,7 @@ struct Passes {
     finish: Finish,
     merkle: Merkle,
     search: Search,
+    done: Done,
 }
 
 /// What lives within a submission.
@@ -140,6 +147,7 @@ struct Place {
 /// What a submission in flight has for itself.
 struct Flight {
     harvest: Harvest,
+    number: Number,
     back: wgpu::Buffer,
     stamps: Option<Stamps>,
 }
@@ -151,13 +159,19 @@ struct Stamps {
 
 /// A submission in flight.
 struct Pending {
-    id: u64,
     index: wgpu::SubmissionIndex,
-    flight: usize,
     submitted: Instant,
+    mapped: Mapped,
+    encoded: Encoded,
+}
+
+/// A submission whose commands are encoded.
+struct Encoded {
+    id: u64,
+    number: u64,
+    flight: usize,
     /// How much is read back.
     bytes: u64,
-    mapped: Mapped,
     what: PendingWork,
 }
 
@@ -209,6 +223,7 @@ impl GpuDevice {
             finish: Finish::new(&gpu, config.finish)?,
             merkle: Merkle::new(&gpu)?,
             search: Search::new(&gpu, search)?,
+            done: Done::new(&gpu)?,
         };
 
         let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -223,7 +238,7 @@ impl GpuDevice {
             scratch: gpu.buffer("scratch", scratch),
             states: passes.search.states(&gpu),
         };
-        let flights: Vec<_> = (0..IN_FLIGHT).map(|_| Flight::new(&gpu, &passes.search, plan)).collect();
+        let flights: Vec<_> = (0..IN_FLIGHT).map(|_| Flight::new(&gpu, &passes, plan)).collect();
         let places = (0..plan.places).map(|_| Place::new(&gpu, &passes, &work, &flights, plan)).collect();
         let refused = pollster::block_on(validation.pop());
         let full = pollster::block_on(memory.pop());
@@ -245,6 +260,8 @@ impl GpuDevice {
             trouble,
             gpu,
             plan,
+            submitted: 0,
+            last_end: None,
         })
     }
 
@@ -330,51 +347,14 @@ impl GpuDevice {
         self.passes.search.encode(&self.gpu, pass, &place.search[flight], harvest, &slices);
     }
 
-    /// Reads what came of a submission that has ended.
-    fn read(&mut self, pending: &Pending) -> Result<Finished, GpuError> {
-        let Flight { back, stamps, .. } = &self.flights[pending.flight];
-        let mut elapsed = pending.submitted.elapsed();
-        let outcome = {
-            let view = back.get_mapped_range(..pending.bytes).map_err(|error| self.lost(&error))?;
-            let head: [u64; 2] = bytemuck::pod_read_unaligned(&view[..COUNTS_AT as usize]);
-            if stamps.is_some() && head[1] > head[0] {
-                let period = f64::from(self.gpu.queue.get_timestamp_period());
-                elapsed = Duration::from_secs_f64((head[1] - head[0]) as f64 * period / 1e9);
-            }
-            let data = &view[DATA_AT as usize..];
-            match pending.what {
-                PendingWork::Items => Outcome::Items,
-                PendingWork::Roots(count) => {
-                    Outcome::Roots(data.as_chunks().0.iter().copied().take(count).collect::<Vec<Hash64>>())
-                }
-                PendingWork::Search { limit } => {
-                    let count: u32 = bytemuck::pod_read_unaligned(&view[COUNTS_AT as usize..][..4]);
-                    let rows = data.chunks_exact(Output::LEN as usize).take(count.min(limit) as usize);
-                    Outcome::Winners { count, rows: rows.map(row).collect() }
-                }
-            }
-        };
-        back.unmap();
-        Ok(Finished { id: pending.id, elapsed, outcome })
-    }
-}
-
-fn row(bytes: &[u8]) -> Row {
-    let Output { announcement, hash, slot, .. } = bytemuck::pod_read_unaligned(bytes);
-    Row { slot, announcement: Announcement::from_bytes(announcement), hash }
-}
-
-impl Device for GpuDevice {
-    type Program = DeviceProgram;
-
-    fn lower(program: &TableProgram) -> Result<DeviceProgram, String> {
-        DeviceProgram::lower(program).map_err(|error| error.to_string())
-    }
-
-    fn submit(&mut self, submission: Submission<DeviceProgram>) -> Result<(), GpuError> {
+    /// Encodes a submission: its work, and how its answer gets to where it is read.
+    fn encode(&mut self, submission: Submission<DeviceProgram>) -> ([wgpu::CommandBuffer; 2], Encoded) {
         let Submission { id, place, work } = submission;
         let flight = self.free_flights.pop().expect("no more submissions than flights");
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        self.submitted += 1;
+        let number = self.submitted;
+        let encoder = |gpu: &Gpu| gpu.device.create_command_encoder(&Default::default());
+        let mut working = encoder(&self.gpu);
         let queries = self.flights[flight].stamps.as_ref().map(|stamps| stamps.queries.clone());
         let what = {
             let timestamp_writes = queries.as_ref().map(|query_set| wgpu::ComputePassTimestampWrites {
@@ -383,8 +363,8 @@ impl Device for GpuDevice {
                 end_of_pass_write_index: Some(1),
             });
             let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-            let mut pass = encoder.begin_compute_pass(&descriptor);
-            match &work {
+            let mut pass = working.begin_compute_pass(&descriptor);
+            let what = match &work {
                 Work::Items { uploads, units } => {
                     self.encode_items(&mut pass, place, uploads.clone(), units);
                     PendingWork::Items
@@ -397,12 +377,17 @@ impl Device for GpuDevice {
                     self.encode_search(&mut pass, place, flight, uploads.clone(), slices);
                     PendingWork::Search { limit: *limit }
                 }
-            }
+            };
+            let there = &self.flights[flight].number;
+            self.gpu.queue.write_buffer(there.sent(), 0, &number.to_le_bytes());
+            self.passes.done.encode(&mut pass, there);
+            what
         };
-        let Flight { harvest, back, stamps } = &self.flights[flight];
+        let mut answering = encoder(&self.gpu);
+        let Flight { harvest, number: there, back, stamps } = &self.flights[flight];
         if let Some(Stamps { queries, resolved }) = stamps {
-            encoder.resolve_query_set(queries, 0..2, resolved, 0);
-            encoder.copy_buffer_to_buffer(resolved, 0, back, 0, COUNTS_AT);
+            answering.resolve_query_set(queries, 0..2, resolved, 0);
+            answering.copy_buffer_to_buffer(resolved, 0, back, 0, COUNTS_AT);
         }
         let mut bytes = DATA_AT;
         match &work {
@@ -410,23 +395,122 @@ impl Device for GpuDevice {
             Work::Trees { slots } => {
                 let trees = &self.places[place as usize].trees;
                 for slot in slots {
-                    encoder.copy_buffer_to_buffer(trees, merkle::root_offset(*slot), back, bytes, 64);
+                    answering.copy_buffer_to_buffer(trees, merkle::root_offset(*slot), back, bytes, 64);
                     bytes += 64;
                 }
             }
             Work::Search { limit, .. } => {
-                encoder.copy_buffer_to_buffer(harvest.counts(), 0, back, COUNTS_AT, 16);
+                answering.copy_buffer_to_buffer(harvest.counts(), 0, back, COUNTS_AT, 16);
                 let rows = u64::from(*limit) * Output::LEN;
-                encoder.copy_buffer_to_buffer(harvest.outputs(), 0, back, bytes, rows);
+                answering.copy_buffer_to_buffer(harvest.outputs(), 0, back, bytes, rows);
                 bytes += rows;
             }
         }
-        let index = self.gpu.queue.submit([encoder.finish()]);
+        answering.copy_buffer_to_buffer(there.done(), 0, back, NUMBER_AT, NUMBER_LEN);
+        ([working.finish(), answering.finish()], Encoded { id, number, flight, bytes, what })
+    }
+
+    /// Hands commands to the driver.
+    fn send(&mut self, commands: impl IntoIterator<Item = wgpu::CommandBuffer>, encoded: Encoded) {
+        let index = self.gpu.queue.submit(commands);
         let mapped = Mapped::default();
         let tell = mapped.clone();
-        back.map_async(wgpu::MapMode::Read, ..bytes, move |result| *lock(&tell) = Some(result));
-        let submitted = Instant::now();
-        self.pending.push_back(Pending { id, index, flight, submitted, bytes, mapped, what });
+        let back = &self.flights[encoded.flight].back;
+        back.map_async(wgpu::MapMode::Read, ..encoded.bytes, move |result| *lock(&tell) = Some(result));
+        self.pending.push_back(Pending { index, submitted: Instant::now(), mapped, encoded });
+    }
+
+    /// Reads what came of a submission that has ended. What it found stays where it is until it is looked at.
+    fn read(&self, encoded: &Encoded, busy: Duration) -> Result<Finished, GpuError> {
+        let Encoded { id, number, flight, bytes, .. } = *encoded;
+        let Flight { back, stamps, .. } = &self.flights[flight];
+        let view = back.get_mapped_range(..bytes).map_err(|error| self.lost(&error))?;
+        let read_back = ReadBack { view: Some(view), back: back.clone(), rows: 0 };
+        let bytes = read_back.bytes();
+        let done: u64 = bytemuck::pod_read_unaligned(&bytes[NUMBER_AT as usize..][..NUMBER_LEN as usize]);
+        if done != number {
+            return Err(GpuError::Lost {
+                adapter: self.gpu.device.adapter_info().name,
+                reason: format!("its driver gave up submission {number}, and did not say so"),
+            });
+        }
+        let mut elapsed = busy;
+        let head: [u64; 2] = bytemuck::pod_read_unaligned(&bytes[..COUNTS_AT as usize]);
+        if stamps.is_some() && head[1] > head[0] {
+            let period = f64::from(self.gpu.queue.get_timestamp_period());
+            elapsed = Duration::from_secs_f64((head[1] - head[0]) as f64 * period / 1e9);
+        }
+        let data = &bytes[DATA_AT as usize..];
+        let outcome = match encoded.what {
+            PendingWork::Items => Outcome::Items,
+            PendingWork::Roots(count) => {
+                Outcome::Roots(data.as_chunks().0.iter().copied().take(count).collect::<Vec<Hash64>>())
+            }
+            PendingWork::Search { limit } => {
+                let count: u32 = bytemuck::pod_read_unaligned(&bytes[COUNTS_AT as usize..][..4]);
+                Outcome::Winners { count, rows: read_back.rows(count.min(limit) as usize) }
+            }
+        };
+        Ok(Finished { id, elapsed, outcome })
+    }
+}
+
+/// What came back from a device, where the device has written it.
+struct ReadBack {
+    /// There is one until this is dropped.
+    view: Option<wgpu::BufferView>,
+    back: wgpu::Buffer,
+    rows: usize,
+}
+
+impl ReadBack {
+    fn bytes(&self) -> &[u8] {
+        self.view.as_deref().unwrap_or_default()
+    }
+
+    fn row_bytes(&self) -> &[u8] {
+        &self.bytes()[DATA_AT as usize..][..self.rows * Output::LEN as usize]
+    }
+
+    fn rows(mut self, rows: usize) -> Rows {
+        self.rows = rows;
+        match bytemuck::try_cast_slice::<u8, Output>(self.row_bytes()) {
+            Ok(_) => Rows::new(self),
+            // No driver is known to map a buffer to an odd address.
+            Err(_) => Rows::new(bytemuck::pod_collect_to_vec::<u8, Output>(self.row_bytes())),
+        }
+    }
+}
+
+impl AsRef<[Output]> for ReadBack {
+    fn as_ref(&self) -> &[Output] {
+        bytemuck::cast_slice(self.row_bytes())
+    }
+}
+
+impl Drop for ReadBack {
+    fn drop(&mut self) {
+        // A buffer cannot be unmapped while it is looked at.
+        self.view = None;
+        self.back.unmap();
+    }
+}
+
+/// How long a device was busy with a submission that it began when it came, or when the one before had ended.
+fn busy(submitted: Instant, last_end: Option<Instant>, end: Instant) -> Duration {
+    end.saturating_duration_since(last_end.map_or(submitted, |last| last.max(submitted)))
+}
+
+impl Device for GpuDevice {
+    type Program = DeviceProgram;
+
+    fn lower(program: &TableProgram) -> Result<DeviceProgram, String> {
+        DeviceProgram::lower(program).map_err(|error| error.to_string())
+    }
+
+    fn submit(&mut self, submission: Submission<DeviceProgram>) -> Result<(), GpuError> {
+        let (commands, encoded) = self.encode(submission);
+        self.send(commands, encoded);
         self.check()
     }
 
@@ -446,8 +530,10 @@ impl Device for GpuDevice {
             Err(error) => return Err(self.lost(&error)),
         }
         let pending = self.pending.pop_front().expect("it was there a moment ago");
-        let finished = self.read(&pending)?;
-        self.free_flights.push(pending.flight);
+        let end = Instant::now();
+        let busy = busy(pending.submitted, self.last_end.replace(end), end);
+        let finished = self.read(&pending.encoded, busy)?;
+        self.free_flights.push(pending.encoded.flight);
         Ok(Some(finished))
     }
 }
@@ -483,7 +569,7 @@ impl Place {
 }
 
 impl Flight {
-    fn new(gpu: &Gpu, search: &Search, plan: Plan) -> Self {
+    fn new(gpu: &Gpu, passes: &Passes, plan: Plan) -> Self {
         let rows = u64::from(plan.outputs) * Output::LEN;
         let roots = u64::from(plan.slots) * 64;
         let back = gpu.device.create_buffer(&wgpu::BufferDescriptor {
@@ -493,7 +579,8 @@ impl Flight {
             mapped_at_creation: false,
         });
         let timed = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        Self { harvest: search.harvest(gpu), back, stamps: timed.then(|| Stamps::new(gpu)) }
+        let stamps = timed.then(|| Stamps::new(gpu));
+        Self { harvest: passes.search.harvest(gpu), number: passes.done.number(gpu), back, stamps }
     }
 }
 
@@ -566,6 +653,45 @@ mod tests {
             assert!(!matches!(lost, Ok(Ok(()))), "nobody noticed");
             assert!(matches!(lost, Err(_) | Ok(Err(GpuError::Lost { .. }))), "{lost:?}");
         });
+    }
+
+    #[test]
+    fn a_submission_of_which_a_part_was_not_carried_out_is_told_as_lost() {
+        on_each_adapter(|adapter, options| {
+            if !options.int64 {
+                return;
+            }
+            let config = config(adapter, options);
+            let trees = || Submission { id: 7, place: 0, work: Work::Trees { slots: vec![0] } };
+            let answer = |device: &mut GpuDevice| {
+                (0..1000).find_map(|_| device.wait(Duration::from_millis(50)).transpose()).expect("an answer")
+            };
+            // What a driver carries out of a submission: nothing, its work, or what is copied back.
+            for parts in [0..0, 0..1, 1..2] {
+                let mut device = GpuDevice::open(adapter, &config, plan(1)).expect("it opens");
+                // So often that every flight has an old answer.
+                for _ in 0..IN_FLIGHT {
+                    device.submit(trees()).expect("it is taken");
+                    let finished = answer(&mut device).expect("it is carried out");
+                    assert!(matches!(finished.outcome, Outcome::Roots(roots) if roots.len() == 1));
+                }
+                let (commands, encoded) = device.encode(trees());
+                device.send(commands.into_iter().skip(parts.start).take(parts.len()), encoded);
+                let error = answer(&mut device).expect_err("it was not carried out");
+                assert!(matches!(error, GpuError::Lost { .. }), "{parts:?}: {error}");
+                assert!(error.to_string().contains("gave up submission 3"), "{error}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_device_is_busy_with_a_submission_from_the_end_of_the_one_before() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let millis = |submitted, last, end| busy(at(submitted), last, at(end)).as_millis();
+        assert_eq!(millis(10, None, 110), 100);
+        assert_eq!(millis(10, Some(at(60)), 160), 100, "it waited behind the other one");
+        assert_eq!(millis(10, Some(at(5)), 110), 100, "the device had nothing to do");
     }
 
     #[test]

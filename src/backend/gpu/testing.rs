@@ -7,15 +7,16 @@ use std::{
 };
 
 use kernels::{
-    Hash64, Item, Kernel, MerkleTree, Passes, Table, TableProgram, program::MEMORY_PERIOD,
+    Hash64, Item, Kernel, MerkleTree, Passes, Table, TableProgram, Winner, program::MEMORY_PERIOD,
     round::build_announcement,
 };
 
 use super::{
     adapters::Kind,
-    batch::{Finished, Outcome, Row, SearchInput, Slice, Submission, TableCost, Work},
+    batch::{Finished, Outcome, Rows, SearchInput, Slice, Submission, TableCost, Work},
     context::GpuError,
     driver::{Device, Opener},
+    passes::search::Output,
     plan::{Limits, Plan},
 };
 
@@ -53,6 +54,8 @@ pub enum Fault {
     WrongBit,
     /// What it answers cannot be.
     Nonsense,
+    /// It gives up the next search without a word: what comes back is what the last one found.
+    Stale,
 }
 
 /// Opens [`FakeDevice`]s.
@@ -66,6 +69,9 @@ pub struct FakeDevice {
     queue: VecDeque<Finished>,
     wrong_bit: bool,
     panics: bool,
+    stale: bool,
+    /// What was found last.
+    last: Vec<Output>,
 }
 
 #[derive(Default)]
@@ -106,6 +112,8 @@ impl Opener for FakeOpener {
             queue: VecDeque::new(),
             wrong_bit: false,
             panics: false,
+            stale: false,
+            last: Vec::new(),
         })
     }
 }
@@ -126,7 +134,8 @@ impl Device for FakeDevice {
             }
             Some(Fault::Panic) => self.panics = true,
             Some(Fault::WrongBit) => self.wrong_bit = true,
-            Some(Fault::Nonsense) => outcome = Outcome::Winners { count: u32::MAX, rows: Vec::new() },
+            Some(Fault::Nonsense) => outcome = Outcome::Winners { count: u32::MAX, rows: Rows::new([]) },
+            Some(Fault::Stale) => self.stale = true,
             None => {}
         }
         self.queue.push_back(Finished { id, elapsed: Duration::from_millis(1), outcome });
@@ -179,10 +188,14 @@ impl FakeDevice {
                 for (slot, input) in uploads {
                     self.slots.get_mut(&(place, slot)).expect("a table").input = Some(input);
                 }
-                let mut rows: Vec<Row> = slices.iter().flat_map(|slice| self.search(place, *slice)).collect();
+                let mut rows: Vec<_> = slices.iter().flat_map(|slice| self.search(place, *slice)).collect();
+                if std::mem::take(&mut self.stale) {
+                    rows = self.last.clone();
+                }
+                self.last = rows.clone();
                 let count = rows.len() as u32;
                 rows.truncate(limit as usize);
-                Outcome::Winners { count, rows }
+                Outcome::Winners { count, rows: Rows::new(rows) }
             }
         }
     }
@@ -196,16 +209,16 @@ impl FakeDevice {
         *slot.tree.root()
     }
 
-    fn search(&mut self, place: u32, slice: Slice) -> Vec<Row> {
+    fn search(&mut self, place: u32, slice: Slice) -> Vec<Output> {
         let slot = &self.slots[&(place, slice.slot)];
         let SearchInput { header, ann_hash1 } = slot.input.as_ref().expect("a search was uploaded");
         let mut winners = Vec::new();
         let nonces = slice.first..slice.first + slice.count;
         self.passes.search(&slot.table, ann_hash1, &header.work_bits.target(), nonces, &mut winners);
-        let row = |winner| {
+        let row = |winner: &Winner| {
             let mut announcement = build_announcement(header, &slot.tree, winner);
             announcement.as_bytes_mut()[500] ^= u8::from(self.wrong_bit);
-            Row { slot: slice.slot, hash: announcement.hash(), announcement }
+            Output::new(slice.slot, &announcement, announcement.hash(), winner.item)
         };
         winners.iter().map(row).collect()
     }

@@ -120,6 +120,13 @@ pub struct Output {
 impl Output {
     /// Length in bytes.
     pub const LEN: u64 = size_of::<Self>() as u64;
+
+    /// As a device would hand it out.
+    #[cfg(test)]
+    pub fn new(slot: u32, announcement: &Announcement, hash: Hash32, item: u32) -> Self {
+        let (announcement, soft_nonce) = (*announcement.as_bytes(), announcement.soft_nonce());
+        Self { announcement, hash, slot, soft_nonce, item, unused: [0; 5] }
+    }
 }
 
 /// Vectors of 16 bytes in the rounds' buffer: header and target, then the initial state.
@@ -834,14 +841,7 @@ mod tests {
                 Kernel::Portable.passes().search(&memory.table2, &ann_hash1, &target, nonces, &mut winners);
                 outputs.extend(winners.iter().map(|winner| {
                     let announcement = round::build_announcement(header, &memory.tree, winner);
-                    Output {
-                        announcement: *announcement.as_bytes(),
-                        hash: announcement.hash(),
-                        slot: slice.slot,
-                        soft_nonce: winner.soft_nonce,
-                        item: winner.item,
-                        unused: [0; 5],
-                    }
+                    Output::new(slice.slot, &announcement, announcement.hash(), winner.item)
                 }));
             }
             outputs.sort_unstable_by_key(|output| (output.slot, output.soft_nonce));
