@@ -629,7 +629,7 @@ mod tests {
                 true => (plan(1), false),
                 false => (Plan { states: 300, outputs: 100, ..plan(1) }, true),
             };
-            let options = Options { unchecked, ..options };
+            let options = Options { unchecked, loop_bounds: false, ..options };
             let mut device = GpuDevice::open(adapter, &config(adapter, options), plan).expect("it opens");
             let proved = prove(&mut device, plan, "this device");
             assert!(proved.is_ok(), "{proved:?}");
