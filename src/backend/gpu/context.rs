@@ -50,6 +50,13 @@ impl Options {
     }
 }
 
+/// What brings bytes to buffers.
+pub trait Upload {
+    /// Has `bytes` written to a buffer, from byte `at` on, before the submission that is being encoded runs. Both are
+    /// multiples of 4.
+    fn upload(&mut self, buffer: &wgpu::Buffer, at: u64, bytes: &[u8]);
+}
+
 /// A device cannot be used.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum GpuError {
@@ -343,6 +350,12 @@ pub(super) mod testing {
         let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
         adapters.sort_by_key(|adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu);
         adapters.into_iter().next()
+    }
+
+    impl Upload for &TestGpu {
+        fn upload(&mut self, buffer: &wgpu::Buffer, at: u64, bytes: &[u8]) {
+            self.queue.write_buffer(buffer, at, bytes);
+        }
     }
 
     impl TestGpu {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use super::{
     Settings,
     adapters::{self, About},
     batch::{Finished, IN_FLIGHT, Outcome, Rows, SearchInput, Slice, Submission, TableCost, Unit, Work},
-    context::{Gpu, GpuError},
+    context::{Gpu, GpuError, Upload},
     driver::{Device, Opener},
     passes::{
         done::{Done, NUMBER_LEN, Number},
@@ -148,7 +149,11 @@ struct Place {
 struct Flight {
     harvest: Harvest,
     number: Number,
+    /// What is uploaded, mapped between submissions.
+    up: wgpu::Buffer,
+    /// What is read back, mapped from the end of a submission to the beginning of the next.
     back: wgpu::Buffer,
+    is_back_mapped: bool,
     stamps: Option<Stamps>,
 }
 
@@ -292,17 +297,17 @@ impl GpuDevice {
     /// Makes items: programs up, then execute and finish, chunk by chunk.
     fn encode_items(
         &mut self,
+        uploads: &mut Uploads,
         pass: &mut wgpu::ComputePass<'_>,
         place: u32,
-        uploads: Vec<(u32, Arc<DeviceProgram>)>,
+        programs: Vec<(u32, Arc<DeviceProgram>)>,
         units: &[Unit],
     ) {
-        let Self { gpu, passes, work, .. } = self;
+        let Self { passes, work, .. } = self;
         let place = &mut self.places[place as usize];
-        for (slot, program) in uploads {
+        for (slot, program) in programs {
             let at = slot as usize * PROGRAM_WORDS;
-            let words = bytemuck::cast_slice(program.words());
-            gpu.queue.write_buffer(&place.programs, 4 * at as u64, words);
+            uploads.upload(&place.programs, 4 * at as u64, bytemuck::cast_slice(program.words()));
             place.templates[slot as usize] = program.units(at, slot).next();
         }
         let unit = |unit: &Unit| {
@@ -313,7 +318,7 @@ impl GpuDevice {
         };
         let mut units: Vec<program::Unit> = units.iter().map(unit).collect();
         let chunks = passes.execute.chunks(&mut units, work.scratch.size(), work.executed.size());
-        gpu.queue.write_buffer(&work.units, 0, bytemuck::cast_slice(&units));
+        uploads.upload(&work.units, 0, bytemuck::cast_slice(&units));
         for chunk in chunks {
             passes.execute.encode(pass, &place.execute, chunk.clone());
             passes.finish.encode(pass, &place.finish, chunk);
@@ -329,31 +334,41 @@ impl GpuDevice {
 
     fn encode_search(
         &mut self,
+        uploads: &mut Uploads,
         pass: &mut wgpu::ComputePass<'_>,
         place: u32,
         flight: usize,
-        uploads: Vec<(u32, SearchInput)>,
+        inputs: Vec<(u32, SearchInput)>,
         slices: &[Slice],
     ) {
         let place = &self.places[place as usize];
-        for (slot, SearchInput { header, ann_hash1 }) in uploads {
+        for (slot, SearchInput { header, ann_hash1 }) in inputs {
             let bytes = search::round_bytes(&header, &ann_hash1);
-            self.gpu.queue.write_buffer(&place.rounds, u64::from(slot) * search::ROUND_LEN, &bytes);
+            uploads.upload(&place.rounds, u64::from(slot) * search::ROUND_LEN, &bytes);
         }
         let slice = |&Slice { slot, first, count }: &Slice| search::Slice { slot, first, count };
         let slices: Vec<_> = slices.iter().map(slice).collect();
         let harvest = &mut self.flights[flight].harvest;
-        harvest.start(&self.gpu);
-        self.passes.search.encode(&self.gpu, pass, &place.search[flight], harvest, &slices);
+        harvest.start(uploads);
+        self.passes.search.encode(uploads, pass, &place.search[flight], harvest, &slices);
     }
 
-    /// Encodes a submission: its work, and how its answer gets to where it is read.
-    fn encode(&mut self, submission: Submission<DeviceProgram>) -> ([wgpu::CommandBuffer; 2], Encoded) {
+    /// Encodes a submission: how what it needs gets to where it is used, its work, and how its answer gets to where it is
+    /// read.
+    fn encode(
+        &mut self,
+        submission: Submission<DeviceProgram>,
+    ) -> Result<([wgpu::CommandBuffer; 3], Encoded), GpuError> {
         let Submission { id, place, work } = submission;
         let flight = self.free_flights.pop().expect("no more submissions than flights");
         self.submitted += 1;
         let number = self.submitted;
+        // Whoever looked at what the flight brought last has seen it.
+        if std::mem::take(&mut self.flights[flight].is_back_mapped) {
+            self.flights[flight].back.unmap();
+        }
         let encoder = |gpu: &Gpu| gpu.device.create_command_encoder(&Default::default());
+        let mut uploads = Uploads::default();
         let mut working = encoder(&self.gpu);
         let queries = self.flights[flight].stamps.as_ref().map(|stamps| stamps.queries.clone());
         let what = {
@@ -365,26 +380,29 @@ impl GpuDevice {
             let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
             let mut pass = working.begin_compute_pass(&descriptor);
             let what = match &work {
-                Work::Items { uploads, units } => {
-                    self.encode_items(&mut pass, place, uploads.clone(), units);
+                Work::Items { uploads: programs, units } => {
+                    self.encode_items(&mut uploads, &mut pass, place, programs.clone(), units);
                     PendingWork::Items
                 }
                 Work::Trees { slots } => {
                     self.encode_trees(&mut pass, place, slots);
                     PendingWork::Roots(slots.len())
                 }
-                Work::Search { uploads, slices, limit } => {
-                    self.encode_search(&mut pass, place, flight, uploads.clone(), slices);
+                Work::Search { uploads: inputs, slices, limit } => {
+                    let inputs = inputs.clone();
+                    self.encode_search(&mut uploads, &mut pass, place, flight, inputs, slices);
                     PendingWork::Search { limit: *limit }
                 }
             };
             let there = &self.flights[flight].number;
-            self.gpu.queue.write_buffer(there.sent(), 0, &number.to_le_bytes());
+            uploads.upload(there.sent(), 0, &number.to_le_bytes());
             self.passes.done.encode(&mut pass, there);
             what
         };
+        let mut uploading = encoder(&self.gpu);
+        let Flight { harvest, number: there, up, back, stamps, .. } = &self.flights[flight];
+        uploads.encode(&mut uploading, up).map_err(|error| self.lost(&error))?;
         let mut answering = encoder(&self.gpu);
-        let Flight { harvest, number: there, back, stamps } = &self.flights[flight];
         if let Some(Stamps { queries, resolved }) = stamps {
             answering.resolve_query_set(queries, 0..2, resolved, 0);
             answering.copy_buffer_to_buffer(resolved, 0, back, 0, COUNTS_AT);
@@ -407,7 +425,8 @@ impl GpuDevice {
             }
         }
         answering.copy_buffer_to_buffer(there.done(), 0, back, NUMBER_AT, NUMBER_LEN);
-        ([working.finish(), answering.finish()], Encoded { id, number, flight, bytes, what })
+        let commands = [uploading.finish(), working.finish(), answering.finish()];
+        Ok((commands, Encoded { id, number, flight, bytes, what }))
     }
 
     /// Hands commands to the driver.
@@ -415,7 +434,9 @@ impl GpuDevice {
         let index = self.gpu.queue.submit(commands);
         let mapped = Mapped::default();
         let tell = mapped.clone();
-        let back = &self.flights[encoded.flight].back;
+        let Flight { up, back, .. } = &self.flights[encoded.flight];
+        // Where this fails the next submission finds out.
+        up.map_async(wgpu::MapMode::Write, .., |_| {});
         back.map_async(wgpu::MapMode::Read, ..encoded.bytes, move |result| *lock(&tell) = Some(result));
         self.pending.push_back(Pending { index, submitted: Instant::now(), mapped, encoded });
     }
@@ -425,8 +446,8 @@ impl GpuDevice {
         let Encoded { id, number, flight, bytes, .. } = *encoded;
         let Flight { back, stamps, .. } = &self.flights[flight];
         let view = back.get_mapped_range(..bytes).map_err(|error| self.lost(&error))?;
-        let read_back = ReadBack { view: Some(view), back: back.clone(), rows: 0 };
-        let bytes = read_back.bytes();
+        let read_back = ReadBack { view, rows: 0 };
+        let bytes = &*read_back.view;
         let done: u64 = bytemuck::pod_read_unaligned(&bytes[NUMBER_AT as usize..][..NUMBER_LEN as usize]);
         if done != number {
             return Err(GpuError::Lost {
@@ -455,21 +476,61 @@ impl GpuDevice {
     }
 }
 
+/// What a submission needs, end to end, and where it goes. One buffer takes all of it: buffers of the library's own for each
+/// piece would be made anew each time, and a device for which one cannot be made is lost.
+#[derive(Default)]
+struct Uploads {
+    bytes: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+struct Piece {
+    to: wgpu::Buffer,
+    at: u64,
+    bytes: Range<u64>,
+}
+
+impl Upload for Uploads {
+    fn upload(&mut self, buffer: &wgpu::Buffer, at: u64, bytes: &[u8]) {
+        let start = self.bytes.len() as u64;
+        self.bytes.extend_from_slice(bytes);
+        self.pieces.push(Piece { to: buffer.clone(), at, bytes: start..self.bytes.len() as u64 });
+    }
+}
+
+impl Uploads {
+    /// The most that a submission needs.
+    fn most(plan: Plan) -> u64 {
+        let slots = u64::from(plan.slots);
+        let programs = slots * 4 * PROGRAM_WORDS as u64;
+        let items = programs + u64::from(plan.units) * size_of::<program::Unit>() as u64;
+        items.max(slots * search::ROUND_LEN + search::harvest_upload(plan.slots + 1)) + NUMBER_LEN
+    }
+
+    /// Moves it to `up`, and encodes how it gets from there to where it goes, in order.
+    fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        up: &wgpu::Buffer,
+    ) -> Result<(), wgpu::MapRangeError> {
+        up.get_mapped_range_mut(..self.bytes.len() as u64)?.copy_from_slice(&self.bytes);
+        up.unmap();
+        for Piece { to, at, bytes } in &self.pieces {
+            encoder.copy_buffer_to_buffer(up, bytes.start, to, *at, bytes.end - bytes.start);
+        }
+        Ok(())
+    }
+}
+
 /// What came back from a device, where the device has written it.
 struct ReadBack {
-    /// There is one until this is dropped.
-    view: Option<wgpu::BufferView>,
-    back: wgpu::Buffer,
+    view: wgpu::BufferView,
     rows: usize,
 }
 
 impl ReadBack {
-    fn bytes(&self) -> &[u8] {
-        self.view.as_deref().unwrap_or_default()
-    }
-
     fn row_bytes(&self) -> &[u8] {
-        &self.bytes()[DATA_AT as usize..][..self.rows * Output::LEN as usize]
+        &self.view[DATA_AT as usize..][..self.rows * Output::LEN as usize]
     }
 
     fn rows(mut self, rows: usize) -> Rows {
@@ -488,14 +549,6 @@ impl AsRef<[Output]> for ReadBack {
     }
 }
 
-impl Drop for ReadBack {
-    fn drop(&mut self) {
-        // A buffer cannot be unmapped while it is looked at.
-        self.view = None;
-        self.back.unmap();
-    }
-}
-
 /// How long a device was busy with a submission that it began when it came, or when the one before had ended.
 fn busy(submitted: Instant, last_end: Option<Instant>, end: Instant) -> Duration {
     end.saturating_duration_since(last_end.map_or(submitted, |last| last.max(submitted)))
@@ -509,7 +562,7 @@ impl Device for GpuDevice {
     }
 
     fn submit(&mut self, submission: Submission<DeviceProgram>) -> Result<(), GpuError> {
-        let (commands, encoded) = self.encode(submission);
+        let (commands, encoded) = self.encode(submission)?;
         self.send(commands, encoded);
         self.check()
     }
@@ -530,6 +583,7 @@ impl Device for GpuDevice {
             Err(error) => return Err(self.lost(&error)),
         }
         let pending = self.pending.pop_front().expect("it was there a moment ago");
+        self.flights[pending.encoded.flight].is_back_mapped = true;
         let end = Instant::now();
         let busy = busy(pending.submitted, self.last_end.replace(end), end);
         let finished = self.read(&pending.encoded, busy)?;
@@ -578,9 +632,22 @@ impl Flight {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        let up = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("up"),
+            size: Uploads::most(plan),
+            usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        });
         let timed = gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let stamps = timed.then(|| Stamps::new(gpu));
-        Self { harvest: passes.search.harvest(gpu), number: passes.done.number(gpu), back, stamps }
+        Self {
+            harvest: passes.search.harvest(gpu),
+            number: passes.done.number(gpu),
+            up,
+            back,
+            is_back_mapped: false,
+            stamps,
+        }
     }
 }
 
@@ -624,7 +691,8 @@ mod tests {
     #[test]
     fn a_round_of_difficulty_2_is_the_known_one_byte_by_byte() {
         on_each_adapter(|adapter, options| {
-            // Without 64-bit integers in a tight place, so that slices are searched again, and without checks.
+            // Without 64-bit integers in a tight place, a hundred soft nonces at a time, and without checks.
+            // That all checks are there makes no difference to passes, which are tested so one by one.
             let (plan, unchecked) = match options.int64 {
                 true => (plan(1), false),
                 false => (Plan { states: 300, outputs: 100, ..plan(1) }, true),
@@ -666,8 +734,8 @@ mod tests {
             let answer = |device: &mut GpuDevice| {
                 (0..1000).find_map(|_| device.wait(Duration::from_millis(50)).transpose()).expect("an answer")
             };
-            // What a driver carries out of a submission: nothing, its work, or what is copied back.
-            for parts in [0..0, 0..1, 1..2] {
+            // What a driver carries out of a submission's uploads, work and copies back.
+            for parts in [0..0, 0..2, 1..3, 2..3] {
                 let mut device = GpuDevice::open(adapter, &config, plan(1)).expect("it opens");
                 // So often that every flight has an old answer.
                 for _ in 0..IN_FLIGHT {
@@ -675,7 +743,7 @@ mod tests {
                     let finished = answer(&mut device).expect("it is carried out");
                     assert!(matches!(finished.outcome, Outcome::Roots(roots) if roots.len() == 1));
                 }
-                let (commands, encoded) = device.encode(trees());
+                let (commands, encoded) = device.encode(trees()).expect("it is taken");
                 device.send(commands.into_iter().skip(parts.start).take(parts.len()), encoded);
                 let error = answer(&mut device).expect_err("it was not carried out");
                 assert!(matches!(error, GpuError::Lost { .. }), "{parts:?}: {error}");
