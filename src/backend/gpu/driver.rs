@@ -322,10 +322,7 @@ impl<O: Opener> Driver<O> {
                 self.carry_out(effects);
                 Ok(())
             }
-            Err(nonsense) => {
-                let (adapter, reason) = (self.opener.name().into(), nonsense.to_string());
-                self.failed(GpuError::Wrong { adapter, reason })
-            }
+            Err(nonsense) => self.failed(nonsense.error(self.opener.name())),
         }
     }
 
@@ -612,7 +609,12 @@ mod tests {
 
     /// Everything that happens until so many rounds have ended: what was found, by hard nonce.
     fn until_ended(events: &Events, rounds: usize) -> HashMap<u32, Vec<Announcement>> {
-        let (mut ended, mut found, mut total) = (HashSet::new(), HashMap::<u32, Vec<_>>::new(), 0);
+        until_ended_after(events, rounds, 0)
+    }
+
+    /// The same where so many announcements were found before.
+    fn until_ended_after(events: &Events, rounds: usize, before: u64) -> HashMap<u32, Vec<Announcement>> {
+        let (mut ended, mut found, mut total) = (HashSet::new(), HashMap::<u32, Vec<_>>::new(), before);
         while ended.len() < rounds {
             match events.recv_timeout(Duration::from_secs(60)).expect("rounds end") {
                 BackendEvent::Found { backend, found_total, announcements } => {
@@ -813,6 +815,25 @@ mod tests {
         let error = until_failed(&events);
         assert!(error.contains("makes no sense"), "{error}");
         assert_eq!(lock(&faults).opened(), 1);
+    }
+
+    #[test]
+    fn a_search_that_was_given_up_in_silence_is_a_lost_device_and_hands_nothing_on() {
+        // The known rounds' announcements, which this device found last; and those of its own rounds.
+        for searched in [0, 3] {
+            let faults = faults(1);
+            let (mut backend, events) = backend(&faults).expect("it proves itself");
+            backend.start((0..searched).map(round).collect());
+            let mut found = until_ended(&events, searched as usize);
+            lock(&faults).next = Some((1, Fault::Stale));
+            backend.start((10..13).map(round).collect());
+            found.extend(until_ended_after(&events, 3, found.values().map(|all| all.len() as u64).sum()));
+            assert_eq!(lock(&faults).opened(), 2, "it is a loss, not a device that computes wrongly");
+            assert_eq!(found.len(), searched as usize + 3);
+            for (hard_nonce, announcements) in &found {
+                assert_eq!(*announcements, expected(*hard_nonce), "each once and in order");
+            }
+        }
     }
 
     #[test]

@@ -8,15 +8,16 @@ use std::{
 };
 
 use kernels::{
-    Hash64, Item, Kernel, MerkleTree, Passes, Table, TableProgram, program::MEMORY_PERIOD,
+    Hash64, Item, Kernel, MerkleTree, Passes, Table, TableProgram, Winner, program::MEMORY_PERIOD,
     round::build_announcement,
 };
 
 use super::{
     adapters::Kind,
-    batch::{Finished, Outcome, Row, SearchInput, Slice, Submission, TableCost, Work},
+    batch::{Finished, Outcome, Rows, SearchInput, Slice, Submission, TableCost, Work},
     context::GpuError,
     driver::{Device, Opener},
+    passes::search::Output,
     plan::{Limits, Plan},
     recovery::Attempt,
 };
@@ -74,6 +75,8 @@ pub enum Fault {
     Silence,
     /// What it answers cannot be.
     Nonsense,
+    /// It gives up the next search without a word: what comes back is what the last one found.
+    Stale,
 }
 
 /// Opens [`FakeDevice`]s.
@@ -98,6 +101,9 @@ pub struct FakeDevice {
     wrong_bit: bool,
     panics: bool,
     silent: bool,
+    stale: bool,
+    /// What was found last.
+    last: Vec<Output>,
 }
 
 #[derive(Default)]
@@ -150,6 +156,8 @@ impl Opener for FakeOpener {
             wrong_bit: attempt.variant < faults.wrong_variants,
             panics: false,
             silent: false,
+            stale: false,
+            last: Vec::new(),
         })
     }
 }
@@ -190,7 +198,8 @@ impl Device for FakeDevice {
             }
             Some(Fault::Panic) => self.panics = true,
             Some(Fault::Silence) => self.silent = true,
-            Some(Fault::Nonsense) => outcome = Outcome::Winners { count: u32::MAX, rows: Vec::new() },
+            Some(Fault::Nonsense) => outcome = Outcome::Winners { count: u32::MAX, rows: Rows::new([]) },
+            Some(Fault::Stale) => self.stale = true,
             None => {}
         }
         self.queue.push_back(Finished { id, elapsed: Duration::from_millis(1), outcome });
@@ -247,10 +256,14 @@ impl FakeDevice {
                 for (slot, input) in uploads {
                     self.slots.get_mut(&(place, slot)).expect("a table").input = Some(input);
                 }
-                let mut rows: Vec<Row> = slices.iter().flat_map(|slice| self.search(place, *slice)).collect();
+                let mut rows: Vec<_> = slices.iter().flat_map(|slice| self.search(place, *slice)).collect();
+                if std::mem::take(&mut self.stale) {
+                    rows = self.last.clone();
+                }
+                self.last = rows.clone();
                 let count = rows.len() as u32;
                 rows.truncate(limit as usize);
-                Outcome::Winners { count, rows }
+                Outcome::Winners { count, rows: Rows::new(rows) }
             }
         }
     }
@@ -264,16 +277,16 @@ impl FakeDevice {
         *slot.tree.root()
     }
 
-    fn search(&mut self, place: u32, slice: Slice) -> Vec<Row> {
+    fn search(&mut self, place: u32, slice: Slice) -> Vec<Output> {
         let slot = &self.slots[&(place, slice.slot)];
         let SearchInput { header, ann_hash1 } = slot.input.as_ref().expect("a search was uploaded");
         let mut winners = Vec::new();
         let nonces = slice.first..slice.first + slice.count;
         self.passes.search(&slot.table, ann_hash1, &header.work_bits.target(), nonces, &mut winners);
-        let row = |winner| {
+        let row = |winner: &Winner| {
             let mut announcement = build_announcement(header, &slot.tree, winner);
             announcement.as_bytes_mut()[500] ^= u8::from(self.wrong_bit);
-            Row { slot: slice.slot, hash: announcement.hash(), announcement }
+            Output::new(slice.slot, &announcement, announcement.hash(), winner.item)
         };
         winners.iter().map(row).collect()
     }

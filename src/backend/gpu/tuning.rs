@@ -34,7 +34,7 @@ pub struct Tuning(Vec<(String, String)>);
 const LANES: [u32; 5] = [16, 32, 64, 128, 256];
 
 /// The keys, for whoever mistypes one.
-const KEYS: &str = "int64=on|off, unchecked=on|off, execute-lanes=N, output=workgroup|storage, \
+const KEYS: &str = "int64=on|off, unchecked=on|off, loop-bounds=on|off, execute-lanes=N, output=workgroup|storage, \
                     registers=storage|workgroup:ROWS|private:ROWS, finish-lanes=N, finish-sorted=on|off, \
                     advance-lanes=N, hash-lanes=N, assemble-lanes=N, tile=N, chacha-loop=on|off, mixed-rows=on|off, \
                     states=N";
@@ -113,7 +113,7 @@ impl Config {
     /// What is thought to be best.
     fn for_limits(limits: &wgpu::Limits) -> Self {
         Self {
-            options: Options { int64: true, unchecked: false },
+            options: Options { int64: true, unchecked: false, loop_bounds: true },
             execute: ExecuteConfig::for_limits(limits),
             finish: FinishConfig::default(),
             search: SearchTuning::default(),
@@ -125,6 +125,7 @@ impl Config {
         match key {
             "int64" => self.options.int64 = switch(value)?,
             "unchecked" => self.options.unchecked = switch(value)?,
+            "loop-bounds" => self.options.loop_bounds = switch(value)?,
             "execute-lanes" => self.execute.lanes = lanes(value)?,
             "output" => {
                 self.execute.output = match value {
@@ -180,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read_and_changes_something() {
-        let settings = "int64=off, unchecked=on,execute-lanes=16,output=storage,registers=private:100,\
+        let settings = "int64=off, unchecked=on,loop-bounds=off,execute-lanes=16,output=storage,registers=private:100,\
                         finish-lanes=32,finish-sorted=off,advance-lanes=128,hash-lanes=16,assemble-lanes=32,\
                         tile=0,chacha-loop=on,mixed-rows=on,states=4096";
         assert_eq!(settings.split(',').count(), KEYS.split(", ").count());
