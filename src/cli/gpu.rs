@@ -40,6 +40,7 @@ impl Flags {
             devices: self.device.clone().map_or(gpu::Selection::Suitable, gpu::Selection::Named),
             rounds: self.gpu_rounds,
             tuning: self.gpu_tuning.clone().unwrap_or_default(),
+            late: false,
         })
     }
 }

@@ -138,7 +138,8 @@ impl Miner {
     /// # Errors
     /// If a backend cannot start.
     pub fn new(settings: Settings) -> Result<Self, MinerError> {
-        let (which, cpu, gpu) = (settings.backends, settings.cpu.clone(), settings.gpu.clone());
+        let (which, cpu) = (settings.backends, settings.cpu.clone());
+        let gpu = gpu::Settings { late: true, ..settings.gpu.clone() };
         Self::with_backends(settings, |sink| backend::start(which, cpu, &gpu, sink))
     }
 

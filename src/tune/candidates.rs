@@ -26,13 +26,18 @@ use crate::backend::{
 
 /// Settings of GPU passes that hardware may like better, most promising first. Nobody has measured them on many cards, so
 /// that each machine has to find out.
-pub const PASSES: [&str; 7] = [
+///
+/// Outputs in workgroup memory take 1 KiB a lane: that is what bounds how many lanes a multiprocessor has, and more than 32
+/// lanes of a workgroup do not fit into what most devices give one.
+pub const PASSES: [&str; 9] = [
+    "output=storage",
     "registers=private:261",
+    "loop-bounds=off",
     "tile=4096",
     "chacha-loop=on",
     "mixed-rows=on",
     "advance-lanes=128",
-    "execute-lanes=64",
+    "output=storage,execute-lanes=64",
     "int64=off",
 ];
 
@@ -158,13 +163,15 @@ fn gpu_setting(setting: &'static str) -> Candidates<Choice> {
     Box::new(move |best| vec![with(best, setting)])
 }
 
-/// The best so far with another setting of GPU passes.
-fn with(best: &Choice, setting: &str) -> (Choice, String) {
+/// The best so far with other settings of GPU passes.
+fn with(best: &Choice, settings: &str) -> (Choice, String) {
     let key = |setting: &str| setting.split('=').next().map(str::to_owned);
     let mut choice = best.clone();
-    choice.gpu_tuning.retain(|other| key(other) != key(setting));
-    choice.gpu_tuning.push(setting.to_owned());
-    (choice, format!("{setting} on GPUs"))
+    for setting in settings.split(',') {
+        choice.gpu_tuning.retain(|other| key(other) != key(setting));
+        choice.gpu_tuning.push(setting.to_owned());
+    }
+    (choice, format!("{settings} on GPUs"))
 }
 
 fn plural(number: impl std::fmt::Display, what: &str) -> String {
@@ -245,9 +252,13 @@ mod tests {
         for setting in PASSES {
             let tuning: gpu::Tuning = setting.parse().expect(setting);
             assert_ne!(tuning, gpu::Tuning::default());
+            // The least that a device has which mines with outputs in workgroup memory.
+            let limits = wgpu::Limits { max_compute_workgroup_storage_size: 32 << 10, ..Default::default() };
+            assert!(tuning.config(&limits).execute.workgroup_bytes() <= 32 << 10, "{setting}");
         }
         let best = Choice { gpu_tuning: vec!["tile=0".into(), "states=8".into()], ..Choice::default() };
         assert_eq!(with(&best, "tile=4096").0.gpu_tuning, ["states=8", "tile=4096"]);
+        assert_eq!(with(&best, "states=64,tile=0").0.gpu_tuning, ["states=64", "tile=0"]);
     }
 
     #[test]

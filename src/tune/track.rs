@@ -106,8 +106,8 @@ impl<'a> Track<'a> {
             [] => gpu::Tuning::default(),
             settings => settings.join(",").parse()?,
         };
-        let gpu =
-            gpu::Settings { devices: self.machine.selection.clone(), rounds: choice.gpu_rounds, tuning };
+        let devices = self.machine.selection.clone();
+        let gpu = gpu::Settings { devices, rounds: choice.gpu_rounds, tuning, late: false };
         Ok(match place {
             Which::Cpu => {
                 // Alone, the processors mine with the threads that they have beside GPUs.

@@ -48,6 +48,9 @@ pub struct Feature {
     pub required: bool,
 }
 
+/// The name of a [`Feature`].
+const INT64: &str = "64-bit integers";
+
 /// Kinds of devices, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -117,22 +120,23 @@ impl About {
             },
             kind,
             driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
-            limits: Limits {
-                kind,
-                binding: limits.max_storage_buffer_binding_size,
-                buffer: limits.max_buffer_size,
-            },
+            limits: plan_limits(kind, &limits),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
             features: vec![
                 feature("immediates", wgpu::Features::IMMEDIATES, true),
-                feature("64-bit integers", wgpu::Features::SHADER_INT64, false),
+                feature(INT64, wgpu::Features::SHADER_INT64, false),
                 feature("time stamps", wgpu::Features::TIMESTAMP_QUERY, false),
             ],
             vendor: info.vendor,
             device: info.device,
             bus: info.device_pci_bus_id,
         }
+    }
+
+    /// Whether its shaders have 64-bit integers.
+    pub fn has_int64(&self) -> bool {
+        self.features.iter().any(|feature| feature.name == INT64 && feature.present)
     }
 
     /// Interfaces in the order that they are preferred in.
@@ -143,6 +147,15 @@ impl About {
             _ => 2,
         }
     }
+}
+
+/// The largest binding that shaders index rightly everywhere: Metal's can be larger, but shaders are told their sizes in 32
+/// bits there.
+const BINDING: u64 = i32::MAX as u64;
+
+fn plan_limits(kind: Kind, limits: &wgpu::Limits) -> Limits {
+    let binding = limits.max_storage_buffer_binding_size.min(BINDING);
+    Limits { kind, binding, buffer: limits.max_buffer_size }
 }
 
 /// Whether there may be a graphics card. On Linux every driver of one has a device file, and to look for those first keeps
@@ -159,9 +172,22 @@ pub fn list() -> Vec<Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let handles = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     let mut handles: Vec<_> = handles.into_iter().map(Some).collect();
-    let abouts: Vec<About> = handles.iter().flatten().map(About::of).collect();
+    let mut abouts: Vec<About> = handles.iter().flatten().map(About::of).collect();
+    forget_guesses(&mut abouts);
     let adapter = |at: usize| Some(Adapter { about: abouts[at].clone(), handle: handles[at].take()? });
     order(&abouts).into_iter().filter_map(adapter).collect()
+}
+
+/// Takes away where DX12 cards of one model sit, if they are said to sit in the same place: the device library looks that up
+/// by the model there, and finds the first one for each.
+fn forget_guesses(abouts: &mut [About]) {
+    let dx12 = |about: &&About| about.interface == "DX12";
+    let buses: Vec<String> = abouts.iter().filter(dx12).map(|about| about.bus.clone()).collect();
+    for about in abouts.iter_mut().filter(|about| dx12(&&**about)) {
+        if buses.iter().filter(|bus| **bus == about.bus).count() > 1 {
+            about.bus.clear();
+        }
+    }
 }
 
 /// Indices of the devices to show, in order. A card that several interfaces show is shown by the best of them.
@@ -331,6 +357,33 @@ mod tests {
         let mut reversed = abouts;
         reversed.reverse();
         assert_eq!(shown(&reversed), expected, "whatever order they are found in");
+    }
+
+    #[test]
+    fn cards_that_dx12_takes_for_one_another_are_all_shown_and_sit_nowhere() {
+        let mut abouts = [
+            about("RTX 4090", "DX12", Kind::Discrete, "0000:01:00.0"),
+            about("RTX 4090", "DX12", Kind::Discrete, "0000:01:00.0"),
+            about("Radeon", "DX12", Kind::Discrete, "0000:09:00.0"),
+            about("H200", "Vulkan", Kind::Discrete, "0000:0a:00.0"),
+            about("H200", "Vulkan", Kind::Discrete, "0000:0a:00.0"),
+        ];
+        forget_guesses(&mut abouts);
+        let expected = [
+            ("RTX 4090", "DX12", ""),
+            ("RTX 4090", "DX12", ""),
+            ("Radeon", "DX12", "0000:09:00.0"),
+            ("H200", "Vulkan", "0000:0a:00.0"),
+        ];
+        assert_eq!(shown(&abouts), expected);
+    }
+
+    #[test]
+    fn no_binding_is_larger_than_shaders_can_index() {
+        let limits =
+            |binding| wgpu::Limits { max_storage_buffer_binding_size: binding, ..Default::default() };
+        assert_eq!(plan_limits(Kind::Integrated, &limits(128 << 20)).binding, 128 << 20);
+        assert_eq!(plan_limits(Kind::Integrated, &limits(48 << 30)).binding, (1 << 31) - 1);
     }
 
     #[test]

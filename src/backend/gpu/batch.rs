@@ -26,10 +26,12 @@ use std::{
     time::Duration,
 };
 
-use kernels::{Announcement, Hash32, Hash64, Header, item::TABLE_ITEMS, program::MEMORY_PERIOD};
+use kernels::{Announcement, Hash64, Header, item::TABLE_ITEMS, program::MEMORY_PERIOD};
 
 use super::{
+    context::GpuError,
     pace::{Kind, Pace},
+    passes::search::Output,
     plan::Plan,
 };
 use crate::{
@@ -212,27 +214,66 @@ pub enum Outcome {
         /// How many there are. If this is more than `rows`, they did not fit.
         count: u32,
         /// Those that fitted, in any order.
-        rows: Vec<Row>,
+        rows: Rows,
     },
 }
 
-/// An announcement as a device makes it.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// The slot of its round.
-    pub slot: u32,
-    /// The announcement.
-    pub announcement: Announcement,
-    /// Its announcement hash.
-    pub hash: Hash32,
+/// Announcements where the device has left them, so that each is copied once: to where it stays. To be dropped before the
+/// next submission, which may need the place.
+pub struct Rows(Box<dyn AsRef<[Output]> + Send>);
+
+impl Rows {
+    /// Those that `lie` there. It is dropped with the rows.
+    pub fn new(lie: impl AsRef<[Output]> + Send + 'static) -> Self {
+        Self(Box::new(lie))
+    }
 }
 
-/// What a device answers makes no sense.
+impl std::ops::Deref for Rows {
+    type Target = [Output];
+
+    fn deref(&self) -> &[Output] {
+        (*self.0).as_ref()
+    }
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} rows", self.len())
+    }
+}
+
+/// What a device answers cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the device's answer to submission {id} makes no sense: {what}")]
-pub struct Nonsense {
-    id: u64,
-    what: String,
+pub enum Nonsense {
+    /// A working device would never answer so.
+    #[error("the device's answer to submission {id} makes no sense: {what}")]
+    Senseless {
+        /// The submission.
+        id: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// Announcements came back that this submission cannot have found. What drivers give up without a word leaves behind
+    /// what was found before.
+    #[error("what came back for submission {id} is not what it found: {what}")]
+    Foreign {
+        /// The submission.
+        id: u64,
+        /// What does not belong to it.
+        what: String,
+    },
+}
+
+impl Nonsense {
+    /// What it means for a device that has proved that it computes rightly.
+    pub fn error(&self, adapter: &str) -> GpuError {
+        let (adapter, reason) = (adapter.to_owned(), self.to_string());
+        match self {
+            Self::Senseless { .. } => GpuError::Wrong { adapter, reason },
+            Self::Foreign { .. } => GpuError::Lost { adapter, reason },
+        }
+    }
 }
 
 /// All batches of a device.
@@ -340,6 +381,11 @@ impl<P: TableCost> Batches<P> {
         }
     }
 
+    /// Whose announcements they are, from here on.
+    pub fn set_backend(&mut self, backend: BackendId) {
+        self.backend = backend;
+    }
+
     /// What has been done.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -438,7 +484,7 @@ impl<P: TableCost> Batches<P> {
     /// If a working device would not answer so.
     pub fn finished(&mut self, finished: Finished) -> Result<Vec<Effect>, Nonsense> {
         let Finished { id, elapsed, outcome } = finished;
-        let nonsense = |what: String| Nonsense { id, what };
+        let nonsense = |what: String| Nonsense::Senseless { id, what };
         let InFlight { batch, cost, what, .. } = self
             .in_flight
             .front()
@@ -475,7 +521,8 @@ impl<P: TableCost> Batches<P> {
                 }
                 let hashes = slices.iter().map(|slice| u64::from(slice.count)).sum::<u64>();
                 if u64::from(count) > hashes {
-                    return Err(nonsense(format!("{count} announcements of {hashes} hashes")));
+                    let what = format!("{count} announcements of {hashes} hashes");
+                    return Err(Nonsense::Foreign { id, what });
                 }
                 self.pace.finished(Kind::Search, cost, elapsed);
                 self.counters.steps[Step::Search] += elapsed;
@@ -485,7 +532,8 @@ impl<P: TableCost> Batches<P> {
                 if count > limit {
                     batch.again.extend(halves(slices));
                 } else {
-                    let found = batch.found(rows, self.backend).map_err(nonsense)?;
+                    let found = batch.found(&rows, &slices, self.backend);
+                    let found = found.map_err(|what| Nonsense::Foreign { id, what })?;
                     self.counters.hashes += hashes;
                     self.counters.found += found.len() as u64;
                     if !found.is_empty() {
@@ -646,6 +694,7 @@ impl<P: TableCost> Batch<P> {
     }
 
     fn next_search(&mut self, plan: &Plan, budget: f64) -> Option<(Work<P>, InFlightWork, f64)> {
+        let difficulty = self.job.work_bits.difficulty_f64();
         let slots = &self.slots;
         let alive = |slice: &Slice| {
             let slot = &slots[slice.slot as usize];
@@ -656,7 +705,7 @@ impl<P: TableCost> Batch<P> {
         let again = again.find(|slices| !slices.is_empty());
         let mut uploads = Vec::new();
         let slices = again.unwrap_or_else(|| {
-            let mut room = (budget as u32).max(COLUMNS).min(plan.states);
+            let mut room = (budget as u32).max(COLUMNS).min(plan.room(difficulty));
             let mut slices = Vec::new();
             for (number, slot) in (0..).zip(&mut self.slots).filter(|(_, slot)| !slot.cancelled) {
                 let end = self.job.work_bits.soft_nonce_max() + 1;
@@ -680,7 +729,7 @@ impl<P: TableCost> Batch<P> {
             self.slots[slice.slot as usize].in_flight += 1;
         }
         let count: u32 = slices.iter().map(|slice| slice.count).sum();
-        let limit = plan.limit(count, self.job.work_bits.difficulty_f64());
+        let limit = plan.limit(count, difficulty);
         let in_flight = InFlightWork::Search { slices: slices.clone(), limit };
         Some((Work::Search { uploads, slices, limit }, in_flight, f64::from(count)))
     }
@@ -695,16 +744,45 @@ impl<P: TableCost> Batch<P> {
         (!slot.cancelled).then_some(Rooted { slot: number, header, ann_hash0, root })
     }
 
-    /// Announcements in order, or what is wrong with them.
-    fn found(&self, mut rows: Vec<Row>, backend: BackendId) -> Result<Vec<Arc<Found>>, String> {
-        rows.sort_by_key(|row| (row.slot, row.announcement.soft_nonce()));
-        if let Some(row) = rows.last().filter(|row| row.slot as usize >= self.slots.len()) {
-            return Err(format!("an announcement of slot {}, which has no round", row.slot));
+    /// Announcements in order, or which of them was not found in these slices.
+    fn found(
+        &self,
+        rows: &[Output],
+        slices: &[Slice],
+        backend: BackendId,
+    ) -> Result<Vec<Arc<Found>>, String> {
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        let key = |at: u32| (rows[at as usize].slot, rows[at as usize].soft_nonce);
+        order.sort_unstable_by_key(|at| key(*at));
+        if let Some(twice) = order.windows(2).find(|pair| key(pair[0]) == key(pair[1])) {
+            let (slot, soft_nonce) = key(twice[0]);
+            return Err(format!("soft nonce {soft_nonce} of slot {slot} twice"));
         }
-        let found = rows.into_iter().map(|Row { announcement, hash, .. }| {
-            Arc::new(Found { announcement, hash, job: self.job.clone(), backend })
-        });
-        Ok(found.collect())
+        let mut found = Vec::with_capacity(rows.len());
+        for of_slot in order.chunk_by(|a, b| key(*a).0 == key(*b).0) {
+            let slot = key(of_slot[0]).0;
+            let Some(Stage::Search { input, .. }) = self.slots.get(slot as usize).map(|slot| &slot.stage)
+            else {
+                return Err(format!("an announcement of slot {slot}, which is not searched"));
+            };
+            let mut header = input.header.to_bytes();
+            for at in of_slot {
+                let Output { announcement, hash, soft_nonce, .. } = &rows[*at as usize];
+                let searched = |slice: &Slice| {
+                    slice.slot == slot && soft_nonce.checked_sub(slice.first).is_some_and(|n| n < slice.count)
+                };
+                if !slices.iter().any(searched) {
+                    return Err(format!("soft nonce {soft_nonce} of slot {slot}, which it did not search"));
+                }
+                header[1..4].copy_from_slice(&soft_nonce.to_le_bytes()[..3]);
+                if announcement[..Header::LEN] != header {
+                    return Err(format!("an announcement with another header than slot {slot} has"));
+                }
+                let announcement = Announcement::from_bytes(*announcement);
+                found.push(Arc::new(Found { announcement, hash: *hash, job: self.job.clone(), backend }));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -827,6 +905,7 @@ mod tests {
         units: Vec<Unit>,
         tree_of: Option<u64>,
         searches: Option<u64>,
+        header: Option<Header>,
     }
 
     impl Lies {
@@ -864,19 +943,31 @@ mod tests {
         overflows: u32,
     }
 
-    /// Whether a soft nonce wins.
+    /// Whether a soft nonce wins. In every eighth round all do, which never happens: there is no room for so many.
     fn wins(round: u64, soft_nonce: u32) -> bool {
-        (round * 7919 + u64::from(soft_nonce) * 104_729) % 16 == 3
+        round.is_multiple_of(8) || (round * 7919 + u64::from(soft_nonce) * 104_729) % 16 == 3
     }
 
     fn job(id: u64) -> Arc<Job> {
+        job_of_difficulty(id, 2)
+    }
+
+    fn job_of_difficulty(id: u64, difficulty: u64) -> Arc<Job> {
         Arc::new(Job {
             id,
             parent_hash: BlockHash([id as u8; 32]),
             parent_height: id as u32,
-            work_bits: WorkBits::at_least(2),
+            work_bits: WorkBits::at_least(difficulty),
             signing_key: [0; 32],
         })
+    }
+
+    /// An announcement with nothing but its header.
+    fn row(slot: u32, header: &Header, soft_nonce: u32) -> Output {
+        let mut bytes = [0; Announcement::LEN];
+        bytes[..Header::LEN].copy_from_slice(&header.to_bytes());
+        bytes[1..4].copy_from_slice(&soft_nonce.to_le_bytes()[..3]);
+        Output::new(slot, &Announcement::from_bytes(bytes), [0; 32], 0)
     }
 
     fn plan(slots: u32, places: u32, units: u32, states: u32, outputs: u32) -> Plan {
@@ -888,7 +979,7 @@ mod tests {
     impl World {
         fn new(seed: u64) -> Self {
             let mut random = fastrand::Rng::with_seed(seed);
-            let outputs = if random.bool() { 10_000 } else { random.u32(4..40) };
+            let outputs = if random.bool() { 10_000 } else { random.u32(64..400) };
             let plan =
                 plan(random.u32(1..5), random.u32(1..4), random.u32(1..7), random.u32(64..1500), outputs);
             Self {
@@ -999,11 +1090,12 @@ mod tests {
                     for (slot, input) in uploads {
                         let lies = self.lies.get_mut(&(place, *slot)).expect("a table");
                         lies.searches = Some(u64::from(input.header.hard_nonce));
+                        lies.header = Some(input.header.clone());
                         assert_eq!(lies.searches, Some(lies.round));
                         assert_eq!(input.ann_hash1, [lies.round as u8; 64]);
                     }
                     let states: u32 = slices.iter().map(|slice| slice.count).sum();
-                    assert!((1..=self.plan.states).contains(&states) && *limit <= self.plan.outputs);
+                    assert!((1..=self.plan.room(2.0)).contains(&states) && *limit <= self.plan.outputs);
                     for slice in slices {
                         let lies = &self.lies[&(place, slice.slot)];
                         assert_eq!((lies.table, lies.items()), (2, 8192), "over a whole table 2");
@@ -1031,18 +1123,15 @@ mod tests {
                         let round = lies(slice.slot).round;
                         for soft_nonce in (slice.first..slice.first + slice.count).filter(|n| wins(round, *n))
                         {
-                            let mut bytes = [0; 1024];
-                            bytes[1..4].copy_from_slice(&soft_nonce.to_le_bytes()[..3]);
-                            bytes[4..8].copy_from_slice(&(round as u32).to_le_bytes());
-                            let announcement = Announcement::from_bytes(bytes);
-                            rows.push(Row { slot: slice.slot, announcement, hash: [0; 32] });
+                            let header = lies(slice.slot).header.as_ref().expect("a search was uploaded");
+                            rows.push(row(slice.slot, header, soft_nonce));
                         }
                     }
                     self.random.shuffle(&mut rows);
                     let count = rows.len() as u32;
                     self.overflows += u32::from(count > *limit);
                     rows.truncate(*limit as usize);
-                    Outcome::Winners { count, rows }
+                    Outcome::Winners { count, rows: Rows::new(rows) }
                 }
             };
             let elapsed = Duration::from_micros(self.random.u64(10..400_000));
@@ -1177,7 +1266,7 @@ mod tests {
             }
             overflows += world.overflows;
         }
-        assert!(whole > 5000 && overflows > 500 && cut_short > 50, "{whole} {overflows} {cut_short}");
+        assert!(whole > 5000 && overflows > 300 && cut_short > 50, "{whole} {overflows} {cut_short}");
     }
 
     #[test]
@@ -1260,7 +1349,7 @@ mod tests {
         for (later, outcome) in [
             (1, Outcome::Items),
             (0, Outcome::Roots(vec![])),
-            (0, Outcome::Winners { count: 0, rows: vec![] }),
+            (0, Outcome::Winners { count: 0, rows: Rows::new([]) }),
         ] {
             let (mut batches, id) = fresh();
             let finished = Finished { id: id + later, elapsed: Duration::ZERO, outcome };
@@ -1269,5 +1358,111 @@ mod tests {
         let (mut batches, id) = fresh();
         let finished = Finished { id, elapsed: Duration::ZERO, outcome: Outcome::Items };
         assert!(batches.finished(finished).expect("it makes sense").is_empty());
+    }
+
+    /// Two rounds of a difficulty, whose search is the next thing to submit.
+    fn before_search(plan: Plan, difficulty: u64) -> Batches<Program> {
+        let job = job_of_difficulty(1, difficulty);
+        let mut batches = Batches::new(BackendId(2), plan);
+        let hard_nonces = |id| HardNonces { first: id as u32, count: 1 };
+        let round = |id| Round { id, job: job.clone(), hard_nonces: hard_nonces(id) };
+        batches.start([5, 6].map(round).into());
+        let program = |table| Program { round: 0, table, cost: 1, reads_word0: false };
+        let chosen = |id| Chosen { header: job.header(id), ann_hash0: [0; 64], program: program(1) };
+        batches.chosen(0, vec![Some(chosen(5)), Some(chosen(6))], Duration::ZERO);
+        let mut tables = 0;
+        while tables < 4 {
+            let Submission { id, work, .. } = batches.next().expect("something to submit");
+            let outcome = match work {
+                Work::Items { uploads, .. } => {
+                    tables += uploads.len();
+                    Outcome::Items
+                }
+                Work::Trees { slots } => Outcome::Roots(vec![[0; 64]; slots.len()]),
+                Work::Search { .. } => panic!("a search before all tables are made"),
+            };
+            let finished = Finished { id, elapsed: Duration::ZERO, outcome };
+            for effect in batches.finished(finished).expect("it makes sense") {
+                let Effect::Program { batch, roots } = effect else { continue };
+                let second = |slot| (slot, Some(Second { ann_hash1: [0; 64], program: program(2) }));
+                batches.programs(batch, roots.iter().map(|rooted| second(rooted.slot)).collect());
+            }
+        }
+        batches
+    }
+
+    #[test]
+    fn announcements_that_a_submission_cannot_have_found_are_foreign_and_none_is_handed_on() {
+        let search = || {
+            let mut batches = before_search(plan(2, 1, 8, 300, 300), 2);
+            let Some(Submission { id, work: Work::Search { slices, limit, .. }, .. }) = batches.next() else {
+                panic!("a search")
+            };
+            let Slice { slot, first, count } = slices[0];
+            assert_eq!((slot, first, slices.len()), (0, 0, 1));
+            (batches, id, count, limit)
+        };
+        let (own, other) = (job(1).header(5), job(1).header(6));
+        let newer = Header { parent_block_height: 2, ..own.clone() };
+        let harder = Header { work_bits: WorkBits::at_least(3), ..own.clone() };
+        let beyond = search().2;
+        let mut contradictory = row(0, &own, 7);
+        contradictory.soft_nonce = 8;
+        for (foreign, expected) in [
+            (row(0, &other, 7), "another header than slot 0 has"),
+            (row(0, &newer, 7), "another header than slot 0 has"),
+            (row(0, &harder, 7), "another header than slot 0 has"),
+            (contradictory, "another header than slot 0 has"),
+            (row(1, &other, 7), "soft nonce 7 of slot 1, which it did not search"),
+            (row(0, &own, beyond), "which it did not search"),
+            (row(0, &own, 3), "soft nonce 3 of slot 0 twice"),
+            (row(2, &own, 7), "slot 2, which is not searched"),
+        ] {
+            let (mut batches, id, ..) = search();
+            let rows = Rows::new([row(0, &own, 4), row(0, &own, 3), foreign]);
+            let outcome = Outcome::Winners { count: 3, rows };
+            let error = batches.finished(Finished { id, elapsed: Duration::ZERO, outcome });
+            let error = error.expect_err(expected);
+            assert!(matches!(error, Nonsense::Foreign { .. }), "{error}");
+            assert!(error.to_string().ends_with(expected), "{error}");
+            assert!(matches!(error.error("H200"), GpuError::Lost { .. }), "{error}");
+            assert_eq!(batches.counters().found, 0);
+        }
+        let (mut batches, id, _, limit) = search();
+        let rows = Rows::new([row(0, &own, beyond - 1), row(0, &own, 3)]);
+        assert!(limit > 2);
+        let outcome = Outcome::Winners { count: 2, rows };
+        let effects = batches.finished(Finished { id, elapsed: Duration::ZERO, outcome });
+        let effects = effects.expect("they are its own");
+        let Some(Effect::Found(found)) = effects.first() else { panic!("{effects:?}") };
+        let nonces: Vec<_> = found.iter().map(|found| found.announcement.soft_nonce()).collect();
+        assert_eq!(nonces, [3, beyond - 1]);
+    }
+
+    #[test]
+    fn a_submission_searches_what_there_is_room_for_at_every_difficulty() {
+        let limits = Limits { kind: Kind::Discrete, binding: 1 << 31, buffer: 1 << 40 };
+        let large = Plan::new(limits, None).expect("a plan");
+        for (difficulty, largest) in [(2, 500), (128, 1 << 13), (4096, 1 << 13)] {
+            // 500 announcements have room: those of a third of a round at difficulty 2.
+            let plan = Plan { slots: 2, states: 1 << 13, outputs: 600, ..large };
+            let mut batches = before_search(plan, difficulty);
+            let (mut sizes, mut ended) = (Vec::new(), 0);
+            while let Some(Submission { id, work: Work::Search { slices, limit, .. }, .. }) = batches.next() {
+                let size: u32 = slices.iter().map(|slice| slice.count).sum();
+                assert!(size <= plan.room(difficulty as f64));
+                assert!(limit == plan.limit(size, difficulty as f64) && limit <= 600);
+                sizes.push(size);
+                let outcome = Outcome::Winners { count: 0, rows: Rows::new([]) };
+                let finished = Finished { id, elapsed: Duration::from_millis(100), outcome };
+                ended += batches.finished(finished).expect("it makes sense").len();
+            }
+            let all = 2 * (job_of_difficulty(1, difficulty).work_bits.soft_nonce_max() + 1);
+            assert_eq!((sizes.iter().sum::<u32>(), ended), (all, 2), "difficulty {difficulty}");
+            assert!(
+                sizes.iter().max().is_some_and(|most| *most > largest * 3 / 4),
+                "{difficulty}: {sizes:?}"
+            );
+        }
     }
 }

@@ -21,8 +21,7 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     /// Whether shaders use 64-bit integers.
     pub int64: bool,
-    /// Whether shaders go without checks.
-    unchecked: bool,
+    options: Options,
 }
 
 /// What of an adapter is used; the rest is needed, or not.
@@ -32,6 +31,30 @@ pub struct Options {
     pub int64: bool,
     /// Leave out of shaders the checks that indices are within bounds and loops come to an end.
     pub unchecked: bool,
+    /// Have the library count the turns of every loop in shaders, so that it ends however many they are. Part of the checks.
+    pub loop_bounds: bool,
+}
+
+impl Options {
+    /// The checks that shaders have; `None`: all there are.
+    fn checks(self) -> Option<wgpu::ShaderRuntimeChecks> {
+        let Self { unchecked, loop_bounds, .. } = self;
+        let no_loop_bounds = || wgpu::ShaderRuntimeChecks {
+            force_loop_bounding: false,
+            ..wgpu::ShaderRuntimeChecks::checked()
+        };
+        match unchecked {
+            true => Some(wgpu::ShaderRuntimeChecks::unchecked()),
+            false => (!loop_bounds).then(no_loop_bounds),
+        }
+    }
+}
+
+/// What brings bytes to buffers.
+pub trait Upload {
+    /// Has `bytes` written to a buffer, from byte `at` on, before the submission that is being encoded runs. Both are
+    /// multiples of 4.
+    fn upload(&mut self, buffer: &wgpu::Buffer, at: u64, bytes: &[u8]);
 }
 
 /// A device cannot be used.
@@ -131,7 +154,7 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|error| GpuError::Open { adapter: name, reason: error.to_string() })?;
         let int64 = features.contains(wgpu::Features::SHADER_INT64);
-        Ok(Self { device, queue, int64, unchecked: options.unchecked })
+        Ok(Self { device, queue, int64, options })
     }
 
     /// Builds a shader. `parts` are put together in order, behind one `const` line for each of `constants`; the entry
@@ -182,14 +205,14 @@ impl Gpu {
     fn module(&self, name: &'static str, text: String) -> wgpu::ShaderModule {
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(name), source };
-        if !self.unchecked {
+        let Some(checks) = self.options.checks() else {
             return self.device.create_shader_module(descriptor);
-        }
+        };
         #[allow(unsafe_code, reason = "the library leaves checks out for trusted shaders only")]
         // SAFETY: all shaders are this program's own. Their indices are made by the host from sizes of the buffers that
         // they are bound to, or masked to the size of a table; every loop has a bound that the host has checked.
         unsafe {
-            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            self.device.create_shader_module_trusted(descriptor, checks)
         }
     }
 
@@ -318,7 +341,7 @@ pub(super) mod testing {
                 assert!(!required, "no Vulkan adapter: install one (Debian: mesa-vulkan-drivers)");
                 return;
             };
-            test(&adapter, Options { int64, unchecked: false });
+            test(&adapter, Options { int64, unchecked: false, loop_bounds: true });
         }
     }
 
@@ -327,6 +350,12 @@ pub(super) mod testing {
         let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
         adapters.sort_by_key(|adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu);
         adapters.into_iter().next()
+    }
+
+    impl Upload for &TestGpu {
+        fn upload(&mut self, buffer: &wgpu::Buffer, at: u64, bytes: &[u8]) {
+            self.queue.write_buffer(buffer, at, bytes);
+        }
     }
 
     impl TestGpu {
@@ -370,6 +399,18 @@ pub(super) mod testing {
 #[cfg(test)]
 mod tests {
     use super::{testing::on_each_gpu, *};
+
+    #[test]
+    fn loops_can_go_without_bounds_while_all_other_checks_stay() {
+        let checks = |unchecked, loop_bounds| Options { int64: true, unchecked, loop_bounds }.checks();
+        assert!(checks(false, true).is_none(), "all");
+        let no_bounds = checks(false, false).expect("some");
+        assert!(!no_bounds.force_loop_bounding && no_bounds.bounds_checks && no_bounds.int_div_checks);
+        for loop_bounds in [true, false] {
+            let none = checks(true, loop_bounds).expect("none");
+            assert!(!none.force_loop_bounding && !none.bounds_checks);
+        }
+    }
 
     #[test]
     fn immediates_bindings_and_both_kinds_of_64_bit_integers_reach_a_shader() {

@@ -1,13 +1,12 @@
-//! A device's thread: keeps it supplied, hands on what it finds, and opens it again when it is lost.
+//! A device's backend: keeps the device supplied, hands on what it finds, and has it opened again when it is lost.
 //!
-//! The thread owns the device and the [`Batches`]. Programs are made elsewhere, by [`Host`]'s threads, and come back as
-//! messages. Whatever the device library does when a device is lost, panics included, ends up as a [`GpuError`] here.
+//! The thread owns the [`Batches`] and never waits but for messages: the device is driven on a thread of its own
+//! ([`Remote`]), programs are made on [`Host`]'s. So rounds are taken and given back whatever the device's driver does.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
@@ -15,11 +14,12 @@ use std::{
 use kernels::{Announcement, TableProgram};
 
 use super::{
-    batch::{Batches, Chosen, Effect, Finished, IN_FLIGHT, Nonsense, Second, Submission, TableCost},
+    batch::{Batches, Chosen, Effect, Finished, Second, Submission, TableCost},
     context::GpuError,
     host::{self, Host},
     plan::Plan,
-    recovery::{Recovery, Verdict},
+    recovery::{Attempt, Due, Patience, Recovery, Verdict},
+    remote::{Answer, Remote, WAIT_FULL, guarded},
 };
 use crate::{
     backend::{BackendEvent, Counters, Reach, Sink, Step},
@@ -28,13 +28,7 @@ use crate::{
     values::{BackendId, HardNonces, Job, Moment, Round},
 };
 
-/// How long the thread waits for the device before it looks at its messages, if the device has all it can hold.
-const WAIT_FULL: Duration = Duration::from_millis(20);
-
-/// The same where a message can bring more to do.
-const WAIT: Duration = Duration::from_micros(300);
-
-/// A device that says nothing for so long will not any more.
+/// A device that says nothing for so long while it proves itself will not any more.
 const SILENCE: Duration = Duration::from_secs(180);
 
 /// A device as the driver sees it.
@@ -56,7 +50,7 @@ pub trait Device {
 }
 
 /// Opens a device, as often as need be.
-pub trait Opener {
+pub trait Opener: Send + Sync + 'static {
     /// What it opens.
     type Device: Device;
 
@@ -69,15 +63,20 @@ pub trait Opener {
     /// If it cannot be.
     fn plan(&self) -> Result<Plan, GpuError>;
 
+    /// The ways to run its shaders, best first, as people call them: one at least.
+    fn variants(&self) -> &[String];
+
     /// Opens it.
     ///
     /// # Errors
     /// [`GpuError::OutOfMemory`] if a smaller plan may do.
-    fn open(&mut self, plan: Plan) -> Result<Self::Device, GpuError>;
+    fn open(&self, attempt: Attempt) -> Result<Self::Device, GpuError>;
 }
 
 /// What the thread is told.
 pub enum Message<P> {
+    /// Say so with these when there is something to say, under this number.
+    Go(BackendId, Sink),
     /// Mine these.
     Start(Vec<Round>),
     /// End these early.
@@ -86,16 +85,30 @@ pub enum Message<P> {
     Chosen { life: u32, batch: u64, choices: Vec<Option<Chosen<P>>>, spent: Duration },
     /// The host has made programs.
     Programs { life: u32, batch: u64, programs: Vec<(u32, Option<Second<P>>)> },
+    /// The device says something.
+    Device { life: u32, answer: Answer },
     /// End.
     Close,
 }
 
-/// Owns a device and all that is mined on it.
+/// How far a device is that has not mined yet.
+#[derive(Debug)]
+pub enum Standing {
+    /// It has proved itself and is used in this way.
+    Ready(Plan),
+    /// It could not be opened, and will be tried again.
+    Delayed,
+    /// It is given up.
+    Failed(GpuError),
+}
+
+/// Owns all that is mined on a device.
 pub struct Driver<O: Opener> {
-    opener: O,
+    opener: Arc<O>,
     /// As long as there is one.
-    device: Option<O::Device>,
-    plan: Plan,
+    device: Option<Remote<ProgramOf<O>>>,
+    /// How it is used.
+    attempt: Attempt,
     batches: Batches<ProgramOf<O>>,
     /// How many devices there have been before.
     life: u32,
@@ -105,6 +118,8 @@ pub struct Driver<O: Opener> {
     host: Host,
     sender: Sender<Message<ProgramOf<O>>>,
     inbox: Receiver<Message<ProgramOf<O>>>,
+    standing: Sender<Standing>,
+    patience: Patience,
     recovery: Recovery,
     started: Instant,
 }
@@ -123,32 +138,34 @@ enum Stop {
 }
 
 impl<O: Opener> Driver<O> {
-    /// Opens the device and has it prove itself.
-    ///
-    /// # Errors
-    /// If it cannot be opened, or computes wrongly.
-    pub fn open(mut opener: O, host: Host, (sender, inbox): Mailbox<ProgramOf<O>>) -> Result<Self, GpuError> {
-        let plan = opener.plan()?;
-        let (device, plan) = open_and_prove(&mut opener, plan)?;
-        Ok(Self {
-            opener,
-            device: Some(device),
-            plan,
-            batches: Batches::new(BackendId(0), plan),
+    /// A device that is to be opened and used as `plan` says. How far it is, it tells by `standing`.
+    pub fn new(
+        opener: O,
+        plan: Plan,
+        host: Host,
+        (sender, inbox): Mailbox<ProgramOf<O>>,
+        standing: Sender<Standing>,
+        patience: Patience,
+    ) -> Self {
+        let mut batches = Batches::new(BackendId(0), plan);
+        // There is no device yet.
+        batches.lost();
+        Self {
+            recovery: Recovery::new(plan, opener.variants().len(), patience),
+            opener: Arc::new(opener),
+            device: None,
+            attempt: Attempt { plan, variant: 0 },
+            batches,
             life: 0,
             sink: None,
             counters: Arc::default(),
             host,
             sender,
             inbox,
-            recovery: Recovery::default(),
+            standing,
+            patience,
             started: Instant::now(),
-        })
-    }
-
-    /// How the device is used.
-    pub fn plan(&self) -> Plan {
-        self.plan
+        }
     }
 
     /// What has been done, to be looked at by others.
@@ -156,26 +173,214 @@ impl<O: Opener> Driver<O> {
         self.counters.clone()
     }
 
-    /// Mines until it is closed or the device has failed for good.
-    pub fn run(mut self, id: BackendId, sink: Sink) {
-        self.batches = Batches::new(id, self.plan);
-        self.sink = Some((id, sink));
+    /// Opens the device, has it prove itself, and mines until it is closed or the device has failed for good.
+    pub fn run(mut self) {
+        let name = self.opener.name().to_owned();
+        let stop = guarded(&name, || Ok(self.drive()));
+        match stop.unwrap_or_else(Stop::Failed) {
+            Stop::Closed => self.close(),
+            Stop::Failed(error) => self.fail(error),
+        }
+    }
+
+    fn drive(&mut self) -> Stop {
         loop {
-            let stop = self.guarded(Self::drive);
-            self.let_go();
-            let error = match stop {
-                Stop::Closed => return self.say_times(),
-                Stop::Failed(error) => error,
-            };
-            match self.reopen(error) {
-                Ok(()) => {}
-                Err(Stop::Closed) => return,
-                Err(Stop::Failed(error)) => {
-                    let error = error.to_string();
-                    return self.tell(|backend| BackendEvent::Failed { backend, error });
-                }
+            if let Err(stop) = self.turn() {
+                return stop;
             }
         }
+    }
+
+    /// Does what is due, supplies the device, and attends to the next messages.
+    fn turn(&mut self) -> Result<(), Stop> {
+        while let Some(due) = self.recovery.due(self.now()) {
+            self.act(due)?;
+        }
+        if let Some(device) = &self.device {
+            while let Some(submission) = self.batches.next() {
+                device.submit(submission);
+                self.recovery.submitted(self.started.elapsed());
+            }
+        }
+        let first = match self.recovery.wakes() {
+            Some(at) => self.inbox.recv_timeout(at.saturating_sub(self.now())),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match first {
+            Ok(message) => self.message(message)?,
+            Err(RecvTimeoutError::Timeout) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return Err(Stop::Closed),
+        }
+        // All that has come, before anything is submitted that it makes useless.
+        while let Ok(message) = self.inbox.try_recv() {
+            self.message(message)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, due: Due) -> Result<(), Stop> {
+        let adapter = || self.opener.name().to_owned();
+        match due {
+            Due::Open(attempt) => self.open(attempt),
+            Due::Silent(time) => {
+                let reason = format!("no answer for {time:?}");
+                self.failed(GpuError::Lost { adapter: adapter(), reason })
+            }
+            Due::Stuck(time) => {
+                let reason = format!("its driver has not let go of it for {time:?}; restart the computer");
+                Err(Stop::Failed(GpuError::Lost { adapter: adapter(), reason }))
+            }
+        }
+    }
+
+    fn open(&mut self, attempt: Attempt) -> Result<(), Stop> {
+        let (life, sender) = (self.life, self.sender.clone());
+        let tell = move |answer| {
+            // The driver is gone only when nobody wants the device any more.
+            let _ = sender.send(Message::Device { life, answer });
+        };
+        self.attempt = attempt;
+        match Remote::open(self.opener.clone(), attempt, tell) {
+            Ok(device) => {
+                self.device = Some(device);
+                Ok(())
+            }
+            Err(error) => {
+                let (adapter, reason) = (self.opener.name().to_owned(), format!("no thread: {error}"));
+                let failed = self.failed(GpuError::Open { adapter, reason });
+                self.recovery.gone();
+                failed
+            }
+        }
+    }
+
+    fn message(&mut self, message: Message<ProgramOf<O>>) -> Result<(), Stop> {
+        let effects = match message {
+            Message::Go(id, sink) => {
+                self.batches.set_backend(id);
+                self.sink = Some((id, sink));
+                return Ok(());
+            }
+            Message::Start(rounds) => self.batches.start(rounds),
+            Message::Cancel(rounds, reach) => self.batches.cancel(&rounds, reach),
+            Message::Chosen { life, batch, choices, spent } if life == self.life => {
+                self.batches.chosen(batch, choices, spent)
+            }
+            Message::Programs { life, batch, programs } if life == self.life => {
+                self.batches.programs(batch, programs)
+            }
+            Message::Device { life, answer } if life == self.life => return self.answered(answer),
+            Message::Device { life, answer: Answer::Gone } if life + 1 == self.life => {
+                self.recovery.gone();
+                return Ok(());
+            }
+            Message::Chosen { .. } | Message::Programs { .. } | Message::Device { .. } => return Ok(()),
+            Message::Close => return Err(Stop::Closed),
+        };
+        self.carry_out(effects);
+        Ok(())
+    }
+
+    fn answered(&mut self, answer: Answer) -> Result<(), Stop> {
+        match answer {
+            Answer::Proved => {
+                self.recovery.proved();
+                self.ready();
+                Ok(())
+            }
+            Answer::Finished(finished) => self.finished(finished),
+            Answer::Failed(error) => self.failed(error),
+            Answer::Gone => {
+                let adapter = self.opener.name().to_owned();
+                let failed = self.failed(GpuError::Lost { adapter, reason: "its thread ended".into() });
+                self.recovery.gone();
+                failed
+            }
+        }
+    }
+
+    fn ready(&mut self) {
+        let Attempt { plan, variant } = self.attempt;
+        if self.life > 0 {
+            let name = self.opener.name();
+            let with = if variant > 0 {
+                format!(", with {}", self.opener.variants()[variant])
+            } else {
+                String::new()
+            };
+            tracing::info!("{name} has proved itself: {} rounds at once{with}", plan.slots);
+        }
+        let _ = self.standing.send(Standing::Ready(plan));
+        let effects = self.batches.resume(plan);
+        self.carry_out(effects);
+    }
+
+    fn finished(&mut self, finished: Finished) -> Result<(), Stop> {
+        match self.batches.finished(finished) {
+            Ok(effects) => {
+                self.recovery.answered(self.batches.in_flight() > 0, self.now());
+                self.carry_out(effects);
+                Ok(())
+            }
+            Err(nonsense) => self.failed(nonsense.error(self.opener.name())),
+        }
+    }
+
+    /// Lets go of the device, says so, and takes its rounds back. What is to be done then is due in time.
+    fn failed(&mut self, error: GpuError) -> Result<(), Stop> {
+        // Its driver may never let go of it: nobody waits for that.
+        self.device = None;
+        self.life += 1;
+        let verdict = self.recovery.failed(&error, self.now());
+        let Verdict::Reopen { wait, smaller, variant } = verdict else { return Err(Stop::Failed(error)) };
+        let how = match variant {
+            Some(variant) => format!("trying it with {}", self.opener.variants()[variant]),
+            None if smaller => "opening it with fewer rounds".into(),
+            None => "opening it again".into(),
+        };
+        let when = if wait.is_zero() { String::new() } else { format!(" in {wait:.0?}") };
+        tracing::warn!("{error}; {how}{when}");
+        if !wait.is_zero() {
+            let _ = self.standing.send(Standing::Delayed);
+        }
+        let effects = self.batches.lost();
+        self.carry_out(effects);
+        Ok(())
+    }
+
+    /// Gives everything back for good.
+    fn fail(mut self, error: GpuError) {
+        self.device = None;
+        let text = error.to_string();
+        let _ = self.standing.send(Standing::Failed(error));
+        // Who is to be told may not be known yet.
+        while self.sink.is_none() {
+            match self.inbox.recv() {
+                Ok(Message::Go(id, sink)) => self.sink = Some((id, sink)),
+                Ok(Message::Close) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+        self.tell(|backend| BackendEvent::Failed { backend, error: text });
+    }
+
+    /// Lets go of the device and waits until its driver has, but not for ever.
+    fn close(mut self) {
+        self.say_times();
+        // If it failed, nobody is told any more when it is gone.
+        if self.device.take().is_none() {
+            return;
+        }
+        let until = self.now() + self.patience.closing;
+        loop {
+            match self.inbox.recv_timeout(until.saturating_sub(self.now())) {
+                Ok(Message::Device { life, answer: Answer::Gone }) if life == self.life => return,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        let (name, time) = (self.opener.name(), self.patience.closing);
+        tracing::warn!("the driver of {name} has not let go of it for {time:?}: going on without");
     }
 
     /// Says in the log where the time went.
@@ -186,128 +391,6 @@ impl<O: Opener> Driver<O> {
             .map(|step| format!("{} {:.3} s", step.name(), steps[*step].as_secs_f64()))
             .collect();
         tracing::debug!("{}: {rounds} rounds: {}", self.opener.name(), times.join(", "));
-    }
-
-    /// Runs something that panics when the device is lost.
-    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Stop) -> Stop {
-        let name = self.opener.name().to_owned();
-        catch_unwind(AssertUnwindSafe(|| work(self)))
-            .unwrap_or_else(|panic| Stop::Failed(panicked(name, &*panic)))
-    }
-
-    /// Drops the device, which may take offence.
-    fn let_go(&mut self) {
-        let device = self.device.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(device)));
-    }
-
-    /// Opens the device again after an error, as often as it makes sense.
-    fn reopen(&mut self, mut error: GpuError) -> Result<(), Stop> {
-        self.life += 1;
-        let effects = self.batches.lost();
-        self.carry_out(effects);
-        loop {
-            let now = self.now();
-            let Verdict::Reopen { at, smaller } = self.recovery.failed(&error, now) else {
-                return Err(Stop::Failed(error));
-            };
-            let what = if smaller { "with fewer rounds" } else { "again" };
-            tracing::warn!("{error}; opening it {what} in {:.0?}", at - now);
-            self.idle_until(at)?;
-            let plan = if smaller { self.plan.smaller() } else { Some(self.plan) };
-            let Some(plan) = plan else { return Err(Stop::Failed(error)) };
-            let opened = self.guarded(|driver| {
-                match open_and_prove(&mut driver.opener, plan) {
-                    Ok((device, plan)) => (driver.device, driver.plan) = (Some(device), plan),
-                    Err(error) => return Stop::Failed(error),
-                }
-                Stop::Closed
-            });
-            if let Stop::Failed(failure) = opened {
-                error = failure;
-                continue;
-            }
-            tracing::info!("{} is back: {} rounds at once", self.opener.name(), self.plan.slots);
-            let effects = self.batches.resume(self.plan);
-            self.carry_out(effects);
-            return Ok(());
-        }
-    }
-
-    /// Attends to messages while there is no device.
-    fn idle_until(&mut self, at: Moment) -> Result<(), Stop> {
-        loop {
-            let left = at.saturating_sub(self.now());
-            match self.inbox.recv_timeout(left) {
-                Ok(message) => self.message(message)?,
-                Err(RecvTimeoutError::Timeout) => return Ok(()),
-                Err(RecvTimeoutError::Disconnected) => return Err(Stop::Closed),
-            }
-        }
-    }
-
-    /// Mines, until something is wrong.
-    fn drive(&mut self) -> Stop {
-        let mut last_answer = Instant::now();
-        loop {
-            if let Err(stop) = self.turn(&mut last_answer) {
-                return stop;
-            }
-        }
-    }
-
-    fn turn(&mut self, last_answer: &mut Instant) -> Result<(), Stop> {
-        loop {
-            match self.inbox.try_recv() {
-                Ok(message) => self.message(message)?,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Err(Stop::Closed),
-            }
-        }
-        let device = self.device.as_mut().expect("there is a device while it is driven");
-        while let Some(submission) = self.batches.next() {
-            if self.batches.in_flight() == 1 {
-                *last_answer = Instant::now();
-            }
-            device.submit(submission).map_err(Stop::Failed)?;
-        }
-        let wait = match self.batches.in_flight() {
-            0 => {
-                // The host is at work, or there is nothing to mine.
-                return match self.inbox.recv() {
-                    Ok(message) => self.message(message),
-                    Err(_) => Err(Stop::Closed),
-                };
-            }
-            IN_FLIGHT => WAIT_FULL,
-            _ => WAIT,
-        };
-        if let Some(finished) = device.wait(wait).map_err(Stop::Failed)? {
-            *last_answer = Instant::now();
-            let effects = self.batches.finished(finished).map_err(|e| Stop::Failed(self.wrong(&e)))?;
-            self.carry_out(effects);
-        } else if last_answer.elapsed() > SILENCE {
-            let (adapter, reason) = (self.opener.name().into(), format!("no answer for {SILENCE:?}"));
-            return Err(Stop::Failed(GpuError::Lost { adapter, reason }));
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, message: Message<ProgramOf<O>>) -> Result<(), Stop> {
-        let effects = match message {
-            Message::Start(rounds) => self.batches.start(rounds),
-            Message::Cancel(rounds, reach) => self.batches.cancel(&rounds, reach),
-            Message::Chosen { life, batch, choices, spent } if life == self.life => {
-                self.batches.chosen(batch, choices, spent)
-            }
-            Message::Programs { life, batch, programs } if life == self.life => {
-                self.batches.programs(batch, programs)
-            }
-            Message::Chosen { .. } | Message::Programs { .. } => return Ok(()),
-            Message::Close => return Err(Stop::Closed),
-        };
-        self.carry_out(effects);
-        Ok(())
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -347,38 +430,10 @@ impl<O: Opener> Driver<O> {
     fn now(&self) -> Moment {
         self.started.elapsed()
     }
-
-    fn wrong(&self, nonsense: &Nonsense) -> GpuError {
-        GpuError::Wrong { adapter: self.opener.name().into(), reason: nonsense.to_string() }
-    }
 }
 
 fn found_in(effect: &Effect) -> u64 {
     if let Effect::Found(found) = effect { found.len() as u64 } else { 0 }
-}
-
-/// What a panic of the device library means.
-fn panicked(adapter: String, panic: &(dyn std::any::Any + Send)) -> GpuError {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    GpuError::Lost { adapter, reason: text.unwrap_or("its driver failed").to_owned() }
-}
-
-/// Opens a device, with fewer rounds where its memory is not enough, and holds it to the known round.
-fn open_and_prove<O: Opener>(opener: &mut O, mut plan: Plan) -> Result<(O::Device, Plan), GpuError> {
-    loop {
-        let proved = opener.open(plan).and_then(|mut device| {
-            prove(&mut device, plan, opener.name())?;
-            Ok(device)
-        });
-        match (proved, plan.smaller()) {
-            (Ok(device), _) => return Ok((device, plan)),
-            (Err(error @ GpuError::OutOfMemory { .. }), Some(smaller)) => {
-                tracing::warn!("{error}; trying it with {}", smaller.slots);
-                plan = smaller;
-            }
-            (Err(error), _) => return Err(error),
-        }
-    }
 }
 
 /// Has every slot of a batch mine the known round, as everything else is mined.
@@ -474,7 +529,7 @@ mod tests {
 
     use super::*;
     use crate::backend::{
-        Backend,
+        Backend, BackendInfo,
         gpu::{
             GpuBackend, Opening,
             testing::{FakeOpener, Fault, Faults, lock},
@@ -483,17 +538,58 @@ mod tests {
 
     type Events = mpsc::Receiver<BackendEvent>;
 
-    /// A backend on a device that fails as `faults` says.
-    fn backend(faults: &Arc<Mutex<Faults>>) -> Result<(GpuBackend<TableProgram>, Events), GpuError> {
+    /// With drivers that are silent for long.
+    const IMPATIENT: Patience = Patience {
+        opening: Duration::from_secs(60),
+        working: Duration::from_secs(3),
+        ending: Duration::from_millis(300),
+        closing: Duration::from_millis(100),
+    };
+
+    fn opening(faults: &Arc<Mutex<Faults>>, patience: Patience) -> Opening<TableProgram> {
         let host = Host::new(1).expect("a thread");
-        let opener = FakeOpener(faults.clone());
-        let opening = Opening::begin(opener, "gpu 7".into(), "a fake".into(), host).expect("a thread");
-        let opened = opening.opened()?;
+        let opener = FakeOpener::new(faults.clone());
+        let info = BackendInfo {
+            name: "gpu 7".into(),
+            description: "a fake".into(),
+            bus: None,
+            capacity: 0,
+            candidates: 1,
+        };
+        let plan = opener.plan().expect("a plan");
+        Opening::begin(opener, plan, info, host, patience).expect("a thread")
+    }
+
+    fn start(ready: Opening<TableProgram>) -> (GpuBackend<TableProgram>, Events) {
         let (sender, events) = mpsc::channel();
         let sink: Sink = Arc::new(move |event| {
             let _ = sender.send(event);
         });
-        Ok((opening.start(opened, BackendId(4), sink), events))
+        (ready.start(BackendId(4), sink), events)
+    }
+
+    /// A backend on a device that fails as `faults` says.
+    fn backend(faults: &Arc<Mutex<Faults>>) -> Result<(GpuBackend<TableProgram>, Events), GpuError> {
+        backend_with(faults, Patience::default())
+    }
+
+    fn backend_with(
+        faults: &Arc<Mutex<Faults>>,
+        patience: Patience,
+    ) -> Result<(GpuBackend<TableProgram>, Events), GpuError> {
+        let until = Instant::now() + Duration::from_secs(60);
+        Ok(start(opening(faults, patience).ready(until, false)?))
+    }
+
+    /// Why the backend has stopped.
+    fn until_failed(events: &Events) -> String {
+        loop {
+            if let BackendEvent::Failed { error, .. } =
+                events.recv_timeout(Duration::from_secs(60)).expect("it fails")
+            {
+                return error;
+            }
+        }
     }
 
     fn faults(slots: u32) -> Arc<Mutex<Faults>> {
@@ -513,7 +609,12 @@ mod tests {
 
     /// Everything that happens until so many rounds have ended: what was found, by hard nonce.
     fn until_ended(events: &Events, rounds: usize) -> HashMap<u32, Vec<Announcement>> {
-        let (mut ended, mut found, mut total) = (HashSet::new(), HashMap::<u32, Vec<_>>::new(), 0);
+        until_ended_after(events, rounds, 0)
+    }
+
+    /// The same where so many announcements were found before.
+    fn until_ended_after(events: &Events, rounds: usize, before: u64) -> HashMap<u32, Vec<Announcement>> {
+        let (mut ended, mut found, mut total) = (HashSet::new(), HashMap::<u32, Vec<_>>::new(), before);
         while ended.len() < rounds {
             match events.recv_timeout(Duration::from_secs(60)).expect("rounds end") {
                 BackendEvent::Found { backend, found_total, announcements } => {
@@ -570,7 +671,7 @@ mod tests {
             lock(&faults).next = Some((submissions, fault));
             backend.start((0..6).map(round).collect());
             let found = until_ended(&events, 6);
-            assert_eq!(lock(&faults).opened, 2, "{fault:?}");
+            assert_eq!(lock(&faults).opened(), 2, "{fault:?}");
             for (hard_nonce, announcements) in &found {
                 let expected = expected(*hard_nonce);
                 let part = &expected[..announcements.len().min(expected.len())];
@@ -583,9 +684,126 @@ mod tests {
     #[test]
     fn a_device_that_computes_wrongly_is_not_used() {
         let faults = faults(1);
-        lock(&faults).next = Some((1, Fault::WrongBit));
+        lock(&faults).wrong_variants = 3;
         let error = backend(&faults).err().expect("it cannot prove itself").to_string();
         assert!(error.starts_with("a fake computes wrongly"), "{error}");
+        assert_eq!(lock(&faults).opened(), 3, "each variant was tried");
+    }
+
+    #[test]
+    fn a_device_that_computes_wrongly_at_first_mines_with_the_variant_that_is_right() {
+        let faults = faults(1);
+        lock(&faults).wrong_variants = 2;
+        let (mut backend, events) = backend(&faults).expect("the third proves itself");
+        backend.start(vec![round(0)]);
+        let found = until_ended(&events, 1);
+        assert!(found.iter().all(|(hard_nonce, announcements)| *announcements == expected(*hard_nonce)));
+        let tried: Vec<_> = lock(&faults).attempts.iter().map(|attempt| attempt.variant).collect();
+        assert_eq!(tried, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_opened_at_first_is_tried_again() {
+        let faults = faults(1);
+        lock(&faults).refusals = 1;
+        let (mut backend, events) = backend(&faults).expect("it opens the second time");
+        assert_eq!(lock(&faults).opened(), 2);
+        backend.start(vec![round(0)]);
+        assert_eq!(until_ended(&events, 1).len(), 1);
+    }
+
+    #[test]
+    fn a_device_that_may_be_late_keeps_nobody_waiting_and_mines_when_it_can() {
+        let until = Instant::now() + Duration::from_secs(60);
+        let refused = faults(1);
+        lock(&refused).refusals = 1;
+        let late = opening(&refused, IMPATIENT).ready(until, true).expect("it may be late");
+        let slow = faults(1);
+        lock(&slow).stuck_opening = true;
+        let soon = Instant::now() + Duration::from_millis(50);
+        let slow_one = opening(&slow, IMPATIENT).ready(soon, true).expect("it may be late");
+        for (faults, opening) in [(refused, late), (slow, slow_one)] {
+            let (mut backend, events) = start(opening);
+            backend.start((0..3).map(round).collect());
+            backend.cancel(&[1], Reach::Running);
+            assert!(until_ended(&events, 1).is_empty(), "what is cancelled ends at once");
+            lock(&faults).stuck_opening = false;
+            assert_eq!(until_ended(&events, 2).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_never_ready_is_gone_on_without() {
+        let faults = faults(1);
+        lock(&faults).stuck_opening = true;
+        let begun = Instant::now();
+        let error = opening(&faults, IMPATIENT).ready(begun + Duration::from_millis(50), false).err();
+        let error = error.expect("it is not ready").to_string();
+        assert!(error.contains("not ready"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is left behind");
+        lock(&faults).stuck_opening = false;
+    }
+
+    #[test]
+    fn a_driver_that_never_lets_go_of_a_silent_device_keeps_nobody_waiting() {
+        let faults = faults(2);
+        let (mut backend, events) = backend_with(&faults, IMPATIENT).expect("it proves itself");
+        {
+            let mut faults = lock(&faults);
+            (faults.next, faults.stuck_dropping) = (Some((1, Fault::Silence)), true);
+        }
+        backend.start((0..6).map(round).collect());
+        let error = until_failed(&events);
+        assert!(error.contains("its driver has not let go of it"), "{error}");
+        let seen = lock(&faults);
+        assert_eq!((seen.opened(), seen.alive), (1, 1), "no other is opened while it lives");
+        drop(seen);
+        let begun = Instant::now();
+        drop(backend);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        lock(&faults).stuck_dropping = false;
+    }
+
+    #[test]
+    fn rounds_of_a_silent_device_can_be_cancelled_and_are_mined_once_its_driver_lets_go() {
+        let faults = faults(2);
+        let patience = Patience { ending: Duration::from_secs(60), ..IMPATIENT };
+        let (mut backend, events) = backend_with(&faults, patience).expect("it proves itself");
+        {
+            let mut faults = lock(&faults);
+            (faults.next, faults.stuck_dropping) = (Some((1, Fault::Silence)), true);
+        }
+        backend.start((0..4).map(round).collect());
+        // Silent for longer than anybody waits.
+        std::thread::sleep(IMPATIENT.working + Duration::from_millis(500));
+        backend.cancel(&[0, 1, 2], Reach::Running);
+        assert!(until_ended(&events, 3).is_empty());
+        lock(&faults).stuck_dropping = false;
+        assert_eq!(until_ended(&events, 1).len(), 1);
+        assert_eq!(lock(&faults).opened(), 2);
+    }
+
+    #[test]
+    fn a_backend_ends_though_the_driver_never_lets_go_of_its_device() {
+        let faults = faults(1);
+        let (backend, _events) = backend_with(&faults, IMPATIENT).expect("it proves itself");
+        lock(&faults).stuck_dropping = true;
+        let begun = Instant::now();
+        drop(backend);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert_eq!(lock(&faults).alive, 1);
+        lock(&faults).stuck_dropping = false;
+    }
+
+    #[test]
+    fn a_device_that_runs_out_of_memory_at_work_is_given_fewer_rounds() {
+        let faults = faults(4);
+        let (mut backend, events) = backend(&faults).expect("it proves itself");
+        lock(&faults).next = Some((3, Fault::Full));
+        backend.start((0..8).map(round).collect());
+        until_ended(&events, 8);
+        let slots: Vec<_> = lock(&faults).attempts.iter().map(|attempt| attempt.plan.slots).collect();
+        assert_eq!(slots, [4, 2]);
     }
 
     #[test]
@@ -594,16 +812,28 @@ mod tests {
         let (mut backend, events) = backend(&faults).expect("it proves itself");
         lock(&faults).next = Some((3, Fault::Nonsense));
         backend.start(vec![round(0), round(1)]);
-        loop {
-            match events.recv_timeout(Duration::from_secs(60)).expect("it fails") {
-                BackendEvent::Failed { error, .. } => {
-                    assert!(error.contains("makes no sense"), "{error}");
-                    break;
-                }
-                BackendEvent::Ended { .. } | BackendEvent::Found { .. } => {}
+        let error = until_failed(&events);
+        assert!(error.contains("makes no sense"), "{error}");
+        assert_eq!(lock(&faults).opened(), 1);
+    }
+
+    #[test]
+    fn a_search_that_was_given_up_in_silence_is_a_lost_device_and_hands_nothing_on() {
+        // The known rounds' announcements, which this device found last; and those of its own rounds.
+        for searched in [0, 3] {
+            let faults = faults(1);
+            let (mut backend, events) = backend(&faults).expect("it proves itself");
+            backend.start((0..searched).map(round).collect());
+            let mut found = until_ended(&events, searched as usize);
+            lock(&faults).next = Some((1, Fault::Stale));
+            backend.start((10..13).map(round).collect());
+            found.extend(until_ended_after(&events, 3, found.values().map(|all| all.len() as u64).sum()));
+            assert_eq!(lock(&faults).opened(), 2, "it is a loss, not a device that computes wrongly");
+            assert_eq!(found.len(), searched as usize + 3);
+            for (hard_nonce, announcements) in &found {
+                assert_eq!(*announcements, expected(*hard_nonce), "each once and in order");
             }
         }
-        assert_eq!(lock(&faults).opened, 1);
     }
 
     #[test]

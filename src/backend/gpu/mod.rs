@@ -9,7 +9,9 @@
 //! | `adapters` | which devices there are, and which the user means |
 //! | `plan`, `pace` | how many rounds at once, and how much of a kind of work in a submission: pure functions |
 //! | `batch` | the life of batches: a state machine that says what to submit next |
-//! | `driver`, `recovery` | the device's thread, and what becomes of a device that fails |
+//! | `driver` | the backend's thread: owns the batches, waits for nothing but messages |
+//! | `remote` | the device's thread: the only one that the device's driver can hold up |
+//! | `recovery` | what becomes of a device that fails: a state machine |
 //! | `host` | threads that choose hard nonces and make programs |
 //! | `device` | memory, encoding, reading back |
 //! | `tuning` | what only hardware can decide, in one place |
@@ -27,19 +29,28 @@
 //! finds little in its way: nothing is submitted for a round that was cancelled. A submission takes about 100 ms, by
 //! its time stamps. Table 1 is overwritten by table 2 once it is hashed.
 //!
-//! What crosses between host and device: up, programs of some 14 KiB and 2 KiB a search; down, 64 bytes for each root,
-//! then finished announcements with their hashes, 1088 bytes each, into a bounded buffer. If there are more than it holds
-//! (a chance of 10⁻¹⁵ by its size), none of that submission is taken, and its soft nonces are searched again in halves.
+//! What crosses between host and device: up, programs of some 14 KiB and 2 KiB a search, in one buffer for each submission in
+//! flight; down, 64 bytes for each root, then finished announcements with their hashes, 1088 bytes each, into a buffer for
+//! 32,768 at most. No more is searched at a time than there is room for: if there are more announcements nevertheless (a
+//! chance of 10⁻¹⁵), none of that submission is taken, and its soft nonces are searched again in halves.
 //! The processor's kernels have no part in it; what the host does is RandGen and a few hashes a round.
+//!
+//! Not every driver says that it gave a submission up. So each answer has to show that it is its submission's
+//! (`passes::done`), and each announcement that its round was searched for it just then; otherwise the device counts as lost.
 //!
 //! # Proof and failure
 //!
 //! A device proves itself before it mines, each time it is opened: every slot of a batch mines a known round, through the
 //! same code as all others, and must find its announcements byte by byte. The uploader validates a sample of what it finds
-//! ever after, and stops it at the first bad one. A device that is lost is opened again from the start, a few times with
-//! longer and longer pauses; rounds of which nothing was found are mined again, the others end. Want of memory halves the
-//! batch. A shader that does not compile, work that is refused, and wrong results stop the device for good; other
-//! backends go on.
+//! ever after, and stops it at the first bad one. A device that is lost or cannot be opened, at first too, is opened again
+//! from the start, a few times with longer and longer pauses; rounds of which nothing was found are mined again, the others
+//! end. Each loss makes its first submissions smaller; the second one, and want of memory, halve the batch. Where shaders do
+//! not compile or compute wrongly the first time, simpler ones are tried ([`Tuning::variants`]), unless the user has chosen.
+//! Work that is refused, and wrong results after right ones, stop the device for good; other backends go on.
+//!
+//! A driver can stop answering in any call, and nothing can end that call. So it holds up the device's own thread only: the
+//! device is taken for lost, its rounds are given back, and no other is opened in its place while the driver has not let go
+//! of it. At the end that thread is left behind.
 //!
 //! # What lies where on the device
 //!
@@ -55,6 +66,7 @@
 //! | scratch | device | unit, see `passes::execute` | registers |
 //! | states | device | state, 512 words | soft nonces in search |
 //! | outputs | submission in flight | record, 272 words | announcements with their hashes and slots |
+//! | sent, done | submission in flight | 2 words | the number of the submission; of the last that was carried out |
 
 mod adapters;
 mod batch;
@@ -68,6 +80,7 @@ mod plan;
 mod primitives;
 mod program;
 mod recovery;
+mod remote;
 mod source;
 #[cfg(test)]
 mod testing;
@@ -77,6 +90,7 @@ use std::{
     num::NonZero,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 pub use self::{
@@ -87,8 +101,9 @@ pub use self::{
 };
 use self::{
     device::GpuOpener,
-    driver::{Device, Driver, Message, Opener, ProgramOf},
+    driver::{Device, Driver, Message, Opener, ProgramOf, Standing},
     host::{CANDIDATES, Host},
+    recovery::Patience,
 };
 use super::{Backend, BackendInfo, Counters, Reach, Sink};
 use crate::values::{BackendId, Round};
@@ -102,6 +117,8 @@ pub struct Settings {
     pub rounds: Option<NonZero<u32>>,
     /// What is to be set otherwise than by default, for measuring.
     pub tuning: Tuning,
+    /// Whether a device that is not ready in time mines later, instead of not at all.
+    pub late: bool,
 }
 
 /// The GPU backend cannot start.
@@ -141,14 +158,15 @@ fn nothing_suitable(others: &[String]) -> String {
     if others.is_empty() {
         return format!("there is no GPU to mine on: {NO_DEVICE}");
     }
-    let others = others.join(", ");
     format!(
-        "there is no graphics card to mine on; what shares the processor is used with --device only: {others}"
+        "there is no graphics card to mine on; what shares the processor mines only when it is named: {}",
+        others.join(", ")
     )
 }
 
 /// Opens the devices that the user means, all at the same time, and has each prove itself. Those that cannot be used are
-/// told in the log; the others are given the numbers from 0 on.
+/// told in the log; the others are given the numbers from 0 on. One that is not ready after a minute, or, where it may be
+/// late, could not be opened at once, keeps nobody waiting.
 ///
 /// # Errors
 /// If there is none, or none that can be used.
@@ -156,7 +174,8 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
     let all: Vec<About> = list().into_iter().map(|adapter| adapter.about).collect();
     let chosen = settings.devices.choose(&all.iter().collect::<Vec<_>>())?;
     if chosen.is_empty() {
-        let others = all.iter().enumerate().map(|(index, about)| format!("{index} {}", about.name));
+        let name = |(index, about): (usize, &About)| format!("--device {index} ({})", about.name);
+        let others = all.iter().enumerate().map(name);
         return Err(StartError::Nothing { others: others.collect() });
     }
     let too_many = |index: &usize| match Plan::new(all[*index].limits, settings.rounds) {
@@ -171,28 +190,42 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
     let mut openings = Vec::new();
     for index in &chosen {
         let opener = GpuOpener::new(&all, *index, settings);
-        let About { name: device, interface, driver, .. } = &all[*index];
+        let About { name: device, interface, driver, bus, .. } = &all[*index];
         let name = format!("gpu {index}");
-        let description = format!("{device} ({interface}, {driver})");
+        let plan = match opener.plan() {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::error!("{name} is not used: {error}");
+                continue;
+            }
+        };
+        let info = BackendInfo {
+            name: name.clone(),
+            description: format!("{device} ({interface}, {driver})"),
+            bus: Some(bus.clone()).filter(|bus| !bus.is_empty()),
+            capacity: 0,
+            candidates: CANDIDATES,
+        };
         let failed = |reason: String| StartError::Threads { name: name.clone(), reason };
         let host = Host::new((processors / chosen.len()).clamp(1, HOST_THREADS));
         let host = host.map_err(|error| failed(error.to_string()))?;
-        let opening = Opening::begin(opener, name.clone(), description, host);
+        let opening = Opening::begin(opener, plan, info, host, Patience::default());
         openings.push(opening.map_err(|error| failed(error.to_string()))?);
     }
+    let until = Instant::now() + READY;
     let mut backends: Vec<Box<dyn Backend>> = Vec::new();
-    for (opening, index) in openings.into_iter().zip(&chosen) {
-        match opening.opened() {
-            Ok(opened) => {
-                let mut backend = opening.start(opened, BackendId(backends.len()), sink.clone());
-                backend.info.bus = Some(all[*index].bus.clone()).filter(|bus| !bus.is_empty());
-                backends.push(Box::new(backend));
-            }
-            Err(error) => tracing::error!("{} is not used: {error}", opening.name),
+    for opening in openings {
+        let name = opening.info.name.clone();
+        match opening.ready(until, settings.late) {
+            Ok(ready) => backends.push(Box::new(ready.start(BackendId(backends.len()), sink.clone()))),
+            Err(error) => tracing::error!("{name} is not used: {error}"),
         }
     }
     if backends.is_empty() { Err(StartError::Failed(chosen.len())) } else { Ok(backends) }
 }
+
+/// How long devices may take until they are ready; then others begin without them.
+const READY: Duration = Duration::from_secs(60);
 
 /// Threads that make programs for a device, at most: two dozen tables a millisecond.
 const HOST_THREADS: usize = 8;
@@ -200,79 +233,90 @@ const HOST_THREADS: usize = 8;
 /// Mines on one device.
 pub struct GpuBackend<P> {
     info: BackendInfo,
-    sender: mpsc::Sender<Message<P>>,
+    driver: DriverThread<P>,
     counters: Arc<Mutex<Counters>>,
+}
+
+/// A driver's thread. It is ended when this is dropped; what the device's own driver does then keeps it for a few seconds at
+/// most.
+struct DriverThread<P> {
+    sender: mpsc::Sender<Message<P>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A device that has proved itself: how it is used, and its counters.
-type Opened = (Plan, Arc<Mutex<Counters>>);
-
-/// A device that is being opened and proves itself, on its own thread.
+/// A device that is being opened and proves itself, on threads of its own.
 struct Opening<P> {
-    name: String,
-    description: String,
-    sender: mpsc::Sender<Message<P>>,
-    opened: mpsc::Receiver<Result<Opened, GpuError>>,
-    go: mpsc::Sender<(BackendId, Sink)>,
-    thread: JoinHandle<()>,
+    /// Without its capacity.
+    info: BackendInfo,
+    /// How it is used, unless its memory is too small.
+    plan: Plan,
+    driver: DriverThread<P>,
+    counters: Arc<Mutex<Counters>>,
+    standing: mpsc::Receiver<Standing>,
 }
 
-impl<P: Send + 'static> Opening<P> {
-    /// Begins to open a device. `name` and `description` are for [`BackendInfo`].
+impl<P: Send + Sync + 'static> Opening<P> {
+    /// Begins to open a device.
     ///
     /// # Errors
     /// If the system gives no thread.
-    fn begin<O>(opener: O, name: String, description: String, host: Host) -> std::io::Result<Self>
+    fn begin<O>(
+        opener: O,
+        plan: Plan,
+        info: BackendInfo,
+        host: Host,
+        patience: Patience,
+    ) -> std::io::Result<Self>
     where
-        O: Opener + Send + 'static,
+        O: Opener,
         O::Device: Device<Program = P>,
     {
         let (sender, inbox) = mpsc::channel::<Message<ProgramOf<O>>>();
-        let (tell, opened) = mpsc::channel();
-        let (go, wait) = mpsc::channel();
-        let channel = (sender.clone(), inbox);
-        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
-            match Driver::open(opener, host, channel) {
-                Ok(driver) => {
-                    let _ = tell.send(Ok((driver.plan(), driver.counters())));
-                    // Where nobody gives it a number, nobody wants it.
-                    if let Ok((id, sink)) = wait.recv() {
-                        driver.run(id, sink);
-                    }
-                }
-                Err(error) => drop(tell.send(Err(error))),
-            }
-        })?;
-        Ok(Self { name, description, sender, opened, go, thread })
+        let (tell, standing) = mpsc::channel();
+        let driver = Driver::new(opener, plan, host, (sender.clone(), inbox), tell, patience);
+        let counters = driver.counters();
+        let thread = thread::Builder::new().name(info.name.clone()).spawn(move || driver.run())?;
+        let driver = DriverThread { sender, thread: Some(thread) };
+        Ok(Self { info, plan, driver, counters, standing })
     }
 
-    /// Waits until the device has proved itself.
-    fn opened(&self) -> Result<Opened, GpuError> {
-        let gone = || GpuError::Lost { adapter: self.name.clone(), reason: "its thread panicked".into() };
-        self.opened.recv().map_err(|_| gone())?
+    /// Waits until the device has proved itself; where it may be `late`, no longer than until it is known to take its time.
+    ///
+    /// # Errors
+    /// If it cannot be used, or is not ready in time and may not be late.
+    fn ready(mut self, until: Instant, late: bool) -> Result<Self, GpuError> {
+        let adapter = self.info.description.clone();
+        loop {
+            match self.standing.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Standing::Ready(plan)) => {
+                    self.plan = plan;
+                    return Ok(self);
+                }
+                Ok(Standing::Failed(error)) => return Err(error),
+                Ok(Standing::Delayed) if !late => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(GpuError::Lost { adapter, reason: "its thread panicked".into() });
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if !late => {
+                    return Err(GpuError::Open { adapter, reason: format!("not ready within {READY:?}") });
+                }
+                Ok(Standing::Delayed) | Err(mpsc::RecvTimeoutError::Timeout) => {
+                    tracing::warn!("{} mines as soon as it is open and has proved itself", self.info.name);
+                    return Ok(self);
+                }
+            }
+        }
     }
 
     /// Has it mine.
-    fn start(self, (plan, counters): Opened, id: BackendId, sink: Sink) -> GpuBackend<P> {
-        let _ = self.go.send((id, sink));
+    fn start(self, id: BackendId, sink: Sink) -> GpuBackend<P> {
+        let Self { info, plan, driver, counters, .. } = self;
+        let _ = driver.sender.send(Message::Go(id, sink));
         let rounds = plan.slots;
-        GpuBackend {
-            info: BackendInfo {
-                name: self.name,
-                description: format!(
-                    "{}, {rounds} round{} at once",
-                    self.description,
-                    if rounds == 1 { "" } else { "s" }
-                ),
-                bus: None,
-                capacity: plan.rounds_held(),
-                candidates: CANDIDATES,
-            },
-            sender: self.sender,
-            counters,
-            thread: Some(self.thread),
-        }
+        let plural = if rounds == 1 { "" } else { "s" };
+        let description = format!("{}, {rounds} round{plural} at once", info.description);
+        let info = BackendInfo { description, capacity: plan.rounds_held(), ..info };
+        GpuBackend { info, driver, counters }
     }
 }
 
@@ -283,11 +327,11 @@ impl<P: Send> Backend for GpuBackend<P> {
 
     fn start(&mut self, rounds: Vec<Round>) {
         // A thread that is gone has failed and said so.
-        let _ = self.sender.send(Message::Start(rounds));
+        let _ = self.driver.sender.send(Message::Start(rounds));
     }
 
     fn cancel(&mut self, rounds: &[u64], reach: Reach) {
-        let _ = self.sender.send(Message::Cancel(rounds.to_vec(), reach));
+        let _ = self.driver.sender.send(Message::Cancel(rounds.to_vec(), reach));
     }
 
     fn counters(&self) -> Counters {
@@ -295,7 +339,7 @@ impl<P: Send> Backend for GpuBackend<P> {
     }
 }
 
-impl<P> Drop for GpuBackend<P> {
+impl<P> Drop for DriverThread<P> {
     fn drop(&mut self) {
         let _ = self.sender.send(Message::Close);
         if let Some(thread) = self.thread.take() {

@@ -16,6 +16,10 @@ const PLACES: u32 = 3;
 /// Bytes of a slot's part of the largest buffer, the tables.
 const TABLE_BYTES: u64 = (TABLE_ITEMS * Item::LEN) as u64;
 
+/// Announcements that a submission has room for, at most: 34 MiB, twice on the device and twice in the host's memory.
+/// Above difficulty 17 half a million soft nonces find fewer; below, fewer are searched at a time.
+const OUTPUTS: u32 = 1 << 15;
+
 /// The limits of a device that the plan depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -38,7 +42,7 @@ pub struct Plan {
     pub units: u32,
     /// Soft nonces that a submission searches at most.
     pub states: u32,
-    /// Announcements that a submission reads back at most.
+    /// Announcements that a submission reads back at most, see [`room`](Self::room).
     pub outputs: u32,
     /// What the first submissions cost, see `Pace`.
     pub first: [f64; 3],
@@ -84,13 +88,13 @@ impl Plan {
         let states = states.min(SearchStates::most(binding));
         // A program in sixteen reads word 0 and needs five units instead of one.
         let units = (slots + slots / 4 + 4).min(fitting(EXECUTED_BYTES));
-        Ok(Self { slots, places: PLACES, units, states, outputs: limit(states, 2.0), first })
+        Ok(Self { slots, places: PLACES, units, states, outputs: outputs(states), first })
     }
 
     /// The same with as many soft nonces at a time, as far as they fit.
     pub fn with_states(self, states: u32, limits: Limits) -> Self {
         let states = states.clamp(64, SearchStates::most(limits.binding.min(limits.buffer)));
-        Self { states, outputs: limit(states, 2.0), ..self }
+        Self { states, outputs: outputs(states), ..self }
     }
 
     /// The same for half as many rounds; `None` if there is only one.
@@ -101,15 +105,31 @@ impl Plan {
             slots: half(self.slots),
             units: half(self.units),
             states,
-            outputs: limit(states, 2.0),
+            outputs: outputs(states),
             ..self
         })
+    }
+
+    /// The same after so many losses, with first submissions an eighth of what they were for each: what was too much for the
+    /// driver's watchdog is not to be tried again.
+    pub fn after_losses(self, losses: usize) -> Self {
+        let divisor = 8f64.powi(losses.min(8) as i32);
+        Self { first: self.first.map(|budget| budget / divisor), ..self }
     }
 
     /// Announcements that are read back at most of so many soft nonces: more than there ever are, but for a chance that
     /// never comes.
     pub fn limit(&self, soft_nonces: u32, difficulty: f64) -> u32 {
         limit(soft_nonces, difficulty).min(self.outputs)
+    }
+
+    /// Soft nonces that a submission searches at most, so that there is room for what they find, but for a chance that
+    /// never comes.
+    pub fn room(&self, difficulty: f64) -> u32 {
+        // Where `limit` of so many is `outputs`: it is (√mean + 4)².
+        let mean = (f64::from(self.outputs).sqrt() - 4.0).max(0.0).powi(2);
+        // No more can win than are searched.
+        ((mean * difficulty) as u32).max(self.outputs).min(self.states)
     }
 
     /// A pace that starts with what this device will certainly do in time.
@@ -121,6 +141,11 @@ impl Plan {
     pub fn rounds_held(&self) -> usize {
         (self.slots * (self.places + 1)) as usize
     }
+}
+
+/// Room for the announcements of so many soft nonces at the lowest difficulty, or for as many as is sensible.
+fn outputs(soft_nonces: u32) -> u32 {
+    (limit(soft_nonces, 2.0) + 1).min(OUTPUTS)
 }
 
 /// The mean number of announcements, and eight standard deviations.
@@ -139,8 +164,9 @@ struct Size {
 impl Size {
     fn of(kind: Kind) -> Self {
         match kind {
-            // 128 programs are 229,376 lanes: an H200 has room for 270,336. A search ends with its last lanes, so it is
-            // several times that.
+            // 128 programs are 229,376 lanes. An H200 runs 25,344 of them at once where outputs lie in workgroup memory:
+            // six workgroups of 32 lanes and 32 KiB on each of 132 multiprocessors. Searches are not bound by it: 270,336
+            // lanes. One ends with its last lanes, so it is several times as many.
             Kind::Discrete => Self { slots: 128, states: 1 << 19, first: [1e9, 16.0, 65536.0] },
             Kind::Virtual | Kind::Other => Self { slots: 32, states: 1 << 16, first: [1e8, 4.0, 16384.0] },
             Kind::Integrated => Self { slots: 16, states: 1 << 15, first: [1e8, 2.0, 4096.0] },
@@ -215,5 +241,32 @@ mod tests {
         assert_eq!(plan.limit(65536, 128.0), 512 + 181 + 16);
         assert!(plan.limit(1, 2.0) >= 1);
         assert_eq!(plan.limit(16, 1e9), 16, "of sixteen hashes no more can win");
+    }
+
+    #[test]
+    fn as_much_is_searched_at_a_time_as_there_is_room_for_announcements() {
+        let large = Plan::new(limits(Kind::Discrete, 1 << 40, 1 << 40), None).expect("a plan");
+        assert_eq!([128.0, 4096.0].map(|difficulty| large.room(difficulty)), [1 << 19; 2]);
+        assert_eq!(large.room(2.0), 62_671, "some 61 rounds");
+        assert!(u64::from(large.outputs) * 1088 < 35 * MIB);
+        let kinds = [Kind::Discrete, Kind::Integrated, Kind::Virtual, Kind::Other, Kind::Software];
+        let mut plans =
+            kinds.map(|kind| Plan::new(limits(kind, 128 * MIB, 1 << 40), None).expect("a plan")).to_vec();
+        plans.extend(
+            [64, 300, 65_000, 1 << 22]
+                .map(|states| large.with_states(states, limits(Kind::Other, 1 << 40, 1 << 40))),
+        );
+        plans.extend(std::iter::successors(Some(large), |plan| plan.smaller()));
+        for plan in plans {
+            for difficulty in [2.0, 3.0, 128.0, 4096.0, 1e9] {
+                let room = plan.room(difficulty);
+                assert!(limit(room, difficulty) <= plan.outputs, "{plan:?}, {difficulty}");
+                let more = room + room / 64 + 1;
+                let fits = more <= plan.states && limit(more, difficulty) <= plan.outputs;
+                assert!(room >= 64 && !fits, "{plan:?}, {difficulty}: more than {room} would fit");
+            }
+        }
+        // Too little even for the mean: never more than can come.
+        assert_eq!(Plan { outputs: 7, ..large }.room(2.0), 7);
     }
 }

@@ -1,6 +1,6 @@
 //! What only measuring on hardware can decide, all in one place: it can be set without building anew.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use super::{
     context::Options,
@@ -34,10 +34,14 @@ pub struct Tuning(Vec<(String, String)>);
 const LANES: [u32; 5] = [16, 32, 64, 128, 256];
 
 /// The keys, for whoever mistypes one.
-const KEYS: &str = "int64=on|off, unchecked=on|off, execute-lanes=N, output=workgroup|storage, \
+const KEYS: &str = "int64=on|off, unchecked=on|off, loop-bounds=on|off, execute-lanes=N, output=workgroup|storage, \
                     registers=storage|workgroup:ROWS|private:ROWS, finish-lanes=N, finish-sorted=on|off, \
                     advance-lanes=N, hash-lanes=N, assemble-lanes=N, tile=N, chacha-loop=on|off, mixed-rows=on|off, \
                     states=N";
+
+/// Settings that ask less and less of a compiler: without 64-bit integers, which few shaders of games have, and without
+/// large arrays in workgroup memory.
+const SIMPLER: [&str; 2] = ["int64=off", "int64=off,output=storage"];
 
 impl Tuning {
     /// The settings for a device with these limits.
@@ -49,9 +53,42 @@ impl Tuning {
         config
     }
 
+    /// What to try in turn where shaders do not compile or compute wrongly: this, then what leaves out of them what compilers
+    /// are known to err with, each only where it makes a difference. Where something is set, that alone: whoever has set it
+    /// wants to know.
+    pub fn variants(&self, workgroup_bytes: u32, int64: bool) -> Vec<Self> {
+        let limits =
+            wgpu::Limits { max_compute_workgroup_storage_size: workgroup_bytes, ..Default::default() };
+        let mut variants = vec![self.clone()];
+        if !self.0.is_empty() {
+            return variants;
+        }
+        for settings in SIMPLER {
+            let simpler: Self = settings.parse().expect("settings of this program's own");
+            let effect = |tuning: &Self| {
+                let config = tuning.config(&limits);
+                Config {
+                    options: Options { int64: config.options.int64 && int64, ..config.options },
+                    ..config
+                }
+            };
+            if variants.iter().all(|other| effect(other) != effect(&simpler)) {
+                variants.push(simpler);
+            }
+        }
+        variants
+    }
+
     /// Soft nonces that are searched at a time, if that is set.
     pub fn states(&self) -> Option<u32> {
         self.config(&wgpu::Limits::default()).states
+    }
+}
+
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings: Vec<_> = self.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        f.write_str(&settings.join(","))
     }
 }
 
@@ -76,7 +113,7 @@ impl Config {
     /// What is thought to be best.
     fn for_limits(limits: &wgpu::Limits) -> Self {
         Self {
-            options: Options { int64: true, unchecked: false },
+            options: Options { int64: true, unchecked: false, loop_bounds: true },
             execute: ExecuteConfig::for_limits(limits),
             finish: FinishConfig::default(),
             search: SearchTuning::default(),
@@ -88,6 +125,7 @@ impl Config {
         match key {
             "int64" => self.options.int64 = switch(value)?,
             "unchecked" => self.options.unchecked = switch(value)?,
+            "loop-bounds" => self.options.loop_bounds = switch(value)?,
             "execute-lanes" => self.execute.lanes = lanes(value)?,
             "output" => {
                 self.execute.output = match value {
@@ -143,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read_and_changes_something() {
-        let settings = "int64=off, unchecked=on,execute-lanes=16,output=storage,registers=private:100,\
+        let settings = "int64=off, unchecked=on,loop-bounds=off,execute-lanes=16,output=storage,registers=private:100,\
                         finish-lanes=32,finish-sorted=off,advance-lanes=128,hash-lanes=16,assemble-lanes=32,\
                         tile=0,chacha-loop=on,mixed-rows=on,states=4096";
         assert_eq!(settings.split(',').count(), KEYS.split(", ").count());
@@ -156,6 +194,20 @@ mod tests {
         let all: Tuning = settings.parse().expect("all of them");
         assert_eq!(all.states(), Some(4096));
         assert_eq!(all.config(&limits).execute.registers, RegisterPlace::Private(100));
+    }
+
+    #[test]
+    fn variants_ask_less_and_less_of_a_compiler_and_differ_on_the_device() {
+        let variants = |tuning: &str, workgroup, int64| -> Vec<String> {
+            let tuning = if tuning.is_empty() { Tuning::default() } else { tuning.parse().expect(tuning) };
+            tuning.variants(workgroup, int64).iter().map(Tuning::to_string).collect()
+        };
+        assert_eq!(variants("", 32768, true), ["", "int64=off", "int64=off,output=storage"]);
+        assert_eq!(variants("", 32768, false), ["", "int64=off,output=storage"]);
+        assert_eq!(variants("", 16384, true), ["", "int64=off"], "its output is in storage anyway");
+        assert_eq!(variants("", 16384, false), [""]);
+        assert_eq!(variants("int64=on", 32768, true), ["int64=on"], "the user has chosen");
+        assert_eq!(variants("tile=64,states=128", 32768, true), ["tile=64,states=128"]);
     }
 
     #[test]

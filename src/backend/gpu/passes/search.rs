@@ -41,7 +41,7 @@
 
 use kernels::{Announcement, Hash32, Hash64, Header, portable::State};
 
-use super::super::context::{Access, Gpu, GpuError, Shader};
+use super::super::context::{Access, Gpu, GpuError, Shader, Upload};
 use super::super::primitives::{BLAKE2B, CHACHA20, CHACHA20_LOOP, POLY1305, ROWS, ROWS_MIXED};
 use super::super::source::Part;
 
@@ -120,6 +120,13 @@ pub struct Output {
 impl Output {
     /// Length in bytes.
     pub const LEN: u64 = size_of::<Self>() as u64;
+
+    /// As a device would hand it out.
+    #[cfg(test)]
+    pub fn new(slot: u32, announcement: &Announcement, hash: Hash32, item: u32) -> Self {
+        let (announcement, soft_nonce) = (*announcement.as_bytes(), announcement.soft_nonce());
+        Self { announcement, hash, slot, soft_nonce, item, unused: [0; 5] }
+    }
 }
 
 /// Vectors of 16 bytes in the rounds' buffer: header and target, then the initial state.
@@ -176,6 +183,14 @@ impl SearchStates {
     }
 }
 
+/// Bytes that are uploaded for a harvest of so many pieces.
+pub const fn harvest_upload(pieces: u32) -> u64 {
+    COUNTS_LEN + pieces as u64 * VECTOR as u64
+}
+
+/// Bytes of the counts.
+const COUNTS_LEN: u64 = 16;
+
 /// What a submission finds.
 pub struct Harvest {
     slices: wgpu::Buffer,
@@ -187,9 +202,9 @@ pub struct Harvest {
 
 impl Harvest {
     /// Forgets what was found. To be called before the first [`Search::encode`] of a submission.
-    pub fn start(&mut self, gpu: &Gpu) {
+    pub fn start(&mut self, uploads: &mut impl Upload) {
         self.pieces = 0;
-        gpu.queue.write_buffer(&self.counts, 0, &[0; 16]);
+        uploads.upload(&self.counts, 0, &[0; COUNTS_LEN as usize]);
     }
 
     /// Its first word is how many announcements were found. Where that is more than there is room for, those that are
@@ -303,7 +318,7 @@ impl Search {
         Harvest {
             slices: gpu.buffer("slices", u64::from(pieces) * VECTOR as u64),
             pieces: 0,
-            counts: gpu.buffer("counts", 16),
+            counts: gpu.buffer("counts", COUNTS_LEN),
             winners: gpu.buffer("winners", u64::from(outputs) * 4),
             outputs: gpu.buffer("outputs", u64::from(outputs) * Output::LEN),
         }
@@ -346,13 +361,13 @@ impl Search {
     /// If the slices of a harvest are more pieces than it has room for, or go past 2^24 soft nonces.
     pub fn encode(
         &self,
-        gpu: &Gpu,
+        uploads: &mut impl Upload,
         pass: &mut wgpu::ComputePass<'_>,
         binding: &SearchBinding,
         harvest: &mut Harvest,
         slices: &[Slice],
     ) {
-        for chunk in self.chunks(gpu, harvest, slices) {
+        for chunk in self.chunks(uploads, harvest, slices) {
             for stage in Stage::ALL {
                 self.encode_stage(pass, binding, chunk, stage);
             }
@@ -363,7 +378,7 @@ impl Search {
     ///
     /// # Panics
     /// As there.
-    pub fn chunks(&self, gpu: &Gpu, harvest: &mut Harvest, slices: &[Slice]) -> Vec<Chunk> {
+    pub fn chunks(&self, uploads: &mut impl Upload, harvest: &mut Harvest, slices: &[Slice]) -> Vec<Chunk> {
         let chunks = chunks(slices, self.config.states);
         let pieces: Vec<[u32; 4]> = chunks.iter().flatten().copied().collect();
         let mut first_piece = harvest.pieces;
@@ -375,7 +390,7 @@ impl Search {
             self.config.pieces
         );
         let at = u64::from(first_piece) * VECTOR as u64;
-        gpu.queue.write_buffer(&harvest.slices, at, bytemuck::cast_slice(&pieces));
+        uploads.upload(&harvest.slices, at, bytemuck::cast_slice(&pieces));
 
         let mut take = |pieces: Vec<[u32; 4]>| {
             let states = pieces.last().map_or(0, |piece| piece[3]);
@@ -834,14 +849,7 @@ mod tests {
                 Kernel::Portable.passes().search(&memory.table2, &ann_hash1, &target, nonces, &mut winners);
                 outputs.extend(winners.iter().map(|winner| {
                     let announcement = round::build_announcement(header, &memory.tree, winner);
-                    Output {
-                        announcement: *announcement.as_bytes(),
-                        hash: announcement.hash(),
-                        slot: slice.slot,
-                        soft_nonce: winner.soft_nonce,
-                        item: winner.item,
-                        unused: [0; 5],
-                    }
+                    Output::new(slice.slot, &announcement, announcement.hash(), winner.item)
                 }));
             }
             outputs.sort_unstable_by_key(|output| (output.slot, output.soft_nonce));
@@ -860,10 +868,11 @@ mod tests {
             let mut found = (0, Vec::new());
             // Twice: the second time nothing may be left of the first.
             for _ in 0..2 {
-                harvest.start(gpu);
+                let mut uploads = gpu;
+                harvest.start(&mut uploads);
                 gpu.run(|pass| {
                     for slices in slices {
-                        search.encode(gpu, pass, &binding, &mut harvest, slices);
+                        search.encode(&mut uploads, pass, &binding, &mut harvest, slices);
                     }
                 });
                 let count = gpu.download::<u32>(harvest.counts())[0];
