@@ -9,12 +9,9 @@ use url::Url;
 
 use crate::{
     pool::{self, FetchError, Fetcher, Pools},
-    protocol::BlockHash,
+    protocol::{BlockHash, MINE_OLD_MAX},
     values::{PoolId, PoolView},
 };
-
-/// How far below the tip parent blocks are looked for.
-const DEEPEST: u32 = 100;
 
 /// Where the hashes of parent blocks come from.
 #[derive(Debug)]
@@ -61,7 +58,7 @@ pub struct PoolBlocks {
 pub enum NoParent {
     /// The block is above the tip or far below it.
     #[error(
-        "parent block unknown: {height} is not among the newest {DEEPEST} blocks of the pool, which is at {tip}"
+        "parent block unknown: {height} is not among the newest {MINE_OLD_MAX} blocks of the pool, which is at {tip}"
     )]
     OutOfReach {
         /// The height asked for.
@@ -107,7 +104,7 @@ impl PoolBlocks {
     }
 
     fn is_in_reach(&self, height: u32) -> bool {
-        self.tip.checked_sub(height).is_some_and(|depth| depth <= DEEPEST)
+        self.tip.checked_sub(height).is_some_and(|depth| depth <= MINE_OLD_MAX)
     }
 
     fn fetch(&mut self, heights: impl Iterator<Item = u32>) {
