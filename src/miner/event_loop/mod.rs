@@ -538,7 +538,8 @@ impl<O: Outside> Loop<O> {
             waiting: handlers().map(|handler| handler.queued).sum(),
             mining: self.stage == Stage::Mining && self.pauses.is_empty() && self.job.is_some(),
         };
-        let fits = self.fitter.observe(observed, |easiest| self.pools.takers(easiest), now);
+        let refuses = |pool, url: &Url| self.uploader.is_refused_by(pool, url);
+        let fits = self.fitter.observe(observed, |easiest| self.pools.takers(easiest, refuses), now);
         let overflow = handlers().map(|handler| handler.overflow).sum();
         let sent = ledger.pools.iter().map(|account| account.bytes_uploaded).sum();
         let limit = self.settings.upload.limit.map(Limit::mbit_per_s);
@@ -687,6 +688,7 @@ impl<O: Outside> Loop<O> {
                 upload::Effect::TargetRefused { pool, work_bits } => {
                     self.pools(pool::Event::TargetRefused { pool, work_bits });
                 }
+                upload::Effect::Doubted { pool } => self.pools(pool::Event::Doubted { pool }),
                 upload::Effect::BackendErred { backend, verdict } => {
                     let error = format!("it found an announcement that does not validate: {verdict}");
                     self.lose_backend(backend, &error);
