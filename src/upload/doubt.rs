@@ -30,7 +30,7 @@ const DOUBTS_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Doubts {
     doubts: Vec<Doubt>,
-    /// It has refused one block for good and taken nothing since.
+    /// It has refused what is valid twice, or the pool's news have not explained why, and it has taken nothing since.
     wary: bool,
 }
 
@@ -122,7 +122,11 @@ impl Doubts {
     pub fn view(&mut self, view: &PoolView) {
         let from = view.window().start;
         self.doubts.retain(|doubt| {
-            !view.blocks.is_empty() && view.block_at(doubt.height).is_none() && doubt.height >= from
+            let named = view.block_at(doubt.height);
+            let is_explained = named.is_some_and(|block| block.hash != doubt.parent) || doubt.height < from;
+            let goes_on = !view.blocks.is_empty() && named.is_none() && !is_explained;
+            self.wary |= doubt.proven && !is_explained && !goes_on;
+            goes_on
         });
     }
 
@@ -245,6 +249,20 @@ mod tests {
         assert!(!in_doubt(&[98, 99, 100], 100));
         assert!(!in_doubt(&[], 100), "a pool whose blocks nobody asks for");
         assert!(!in_doubt(&[110], 110), "too old to matter");
+    }
+
+    #[test]
+    fn who_refused_valid_ones_and_goes_on_to_another_block_is_asked_with_a_little() {
+        let is_wary_after = |blocks: Vec<Block>| {
+            let mut doubts = Doubts::default();
+            doubts.refused(&job(98), 7, SECOND);
+            doubts.prove(&job(98));
+            doubts.view(&PoolView { tip_height: 100, blocks, ..PoolView::default() });
+            doubts.is_wary()
+        };
+        let block = |hash| Block { hash: BlockHash([hash; 32]), height: 98, signing_key: [0; 32] };
+        assert!(is_wary_after(vec![]) && is_wary_after(vec![block(98)]));
+        assert!(!is_wary_after(vec![block(1)]), "it was right to refuse what was replaced");
     }
 
     #[test]
