@@ -30,6 +30,7 @@ pub mod api;
 pub mod backend;
 pub mod bench;
 pub mod cli;
+mod complaints;
 pub mod config;
 pub mod difficulty;
 pub mod display;

@@ -118,6 +118,8 @@ pub enum Bug {
     TrustErring,
     /// The limit on uploads is not kept.
     IgnoreLimit,
+    /// What a handler refuses though it is valid is sent again at once, and all that is like it, too.
+    NeverInDoubt,
 }
 
 impl Bug {
@@ -142,7 +144,7 @@ impl Bug {
     ];
 
     /// Those of the uploader.
-    pub const OF_UPLOADER: [Self; 17] = [
+    pub const OF_UPLOADER: [Self; 18] = [
         Self::DropBatchOn503,
         Self::CountTwiceOnTimeout,
         Self::WrongHandler,
@@ -160,6 +162,7 @@ impl Bug {
         Self::DropRemovedSilently,
         Self::TrustErring,
         Self::IgnoreLimit,
+        Self::NeverInDoubt,
     ];
 }
 

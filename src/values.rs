@@ -180,6 +180,11 @@ impl PoolView {
         (self.tip_height + 1).saturating_sub(crate::protocol::WINDOW)..self.tip_height + 1
     }
 
+    /// Whether a pool lists a handler to say that it wants no announcements there.
+    pub fn wants_nothing_at(handler: &url::Url) -> bool {
+        handler.host_str() == Some("invalid")
+    }
+
     /// The block at a height, if it is known.
     pub fn block_at(&self, height: u32) -> Option<&Block> {
         self.blocks.iter().find(|block| block.height == height)

@@ -299,7 +299,7 @@ fn found_until_noticed(error_rate: f64, batch_len: usize, seed: u64) -> usize {
                         let outcome = upload::PostOutcome::Answer { status: 503, body: Vec::new() };
                         events.push(Event::Answered { request: post.request, outcome });
                     }
-                    Effect::TargetRefused { .. } | Effect::Note(_) => {}
+                    Effect::TargetRefused { .. } | Effect::Doubted { .. } | Effect::Note(_) => {}
                 }
             }
         }

@@ -360,7 +360,9 @@ impl Sender {
                 upload::Effect::Post(post) => self.posts.push_back(post),
                 upload::Effect::Check(check) => self.checks.push_back(check),
                 upload::Effect::Note(notice) => assert_harmless(&notice.text),
-                upload::Effect::TargetRefused { .. } | upload::Effect::BackendErred { .. } => {}
+                upload::Effect::TargetRefused { .. }
+                | upload::Effect::Doubted { .. }
+                | upload::Effect::BackendErred { .. } => {}
             }
         }
         let ledger = self.uploader.snapshot();

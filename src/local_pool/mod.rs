@@ -51,13 +51,13 @@ pub use self::{
     validation::{Validator, ValidatorFactory},
 };
 use self::{pool::Pool, validation::Validation};
-use crate::{plain::plain, protocol::BlockHash};
+use crate::{
+    plain::plain,
+    protocol::{BlockHash, MINE_OLD_MAX},
+};
 
 /// The most threads that validate: more than any machine has processors for.
 const MOST_VALIDATORS: usize = 1024;
-
-/// The largest `mineOldAnns` that miners believe.
-const MOST_MINE_OLD: u32 = 100;
 
 /// How a pool is to be.
 #[derive(Clone, Debug)]
@@ -474,7 +474,7 @@ impl Settings {
         if let Some(time) = self.block_time.filter(|time| *time < Duration::from_millis(10)) {
             return setting("the block time", humantime::format_duration(time).to_string(), "10ms or more");
         }
-        if self.mine_old > MOST_MINE_OLD {
+        if self.mine_old > MINE_OLD_MAX {
             let remedy = "at most 100, or miners take the configuration for damaged";
             return setting("the number of blocks to mine below the tip", self.mine_old.to_string(), remedy);
         }

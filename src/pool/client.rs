@@ -8,17 +8,14 @@ use url::Url;
 use super::{
     Effect, Fetch, FetchError, Settings, WorkBitsRule,
     chain::{BlockName, Chain},
-    complaints::{Complaints, few},
 };
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::{
-    protocol::{BlockInfo, Config, WINDOW},
+    complaints::{Complaints, few},
+    protocol::{BlockInfo, Config, MINE_OLD_MAX, WINDOW},
     values::{Address, Block, Moment, Notice, PoolId, PoolView},
 };
-
-/// The deepest `mineOldAnns`, the pool's or the user's, that is followed.
-pub(super) const MINE_OLD_MAX: u32 = 100;
 
 /// Bytes of a configuration that are read.
 const CONFIG_LIMIT: usize = 1 << 20;
@@ -92,6 +89,8 @@ pub(super) struct PoolClient {
     config_at: Option<Moment>,
     config_request: Option<(u64, Moment)>,
     next_poll: Moment,
+    /// When it was last asked earlier than by the clock.
+    hurried: Option<Moment>,
     absurd_since: Option<Moment>,
 
     chain: Chain,
@@ -144,6 +143,7 @@ impl PoolClient {
             config_at: None,
             config_request: None,
             next_poll: Moment::ZERO,
+            hurried: None,
             absurd_since: None,
             chain: Chain::default(),
             leads: false,
@@ -226,6 +226,14 @@ impl PoolClient {
         if self.parentless_since.is_some() {
             // What is mined meanwhile is another pool's, which is newer.
             self.parent = None;
+        }
+    }
+
+    /// Its handlers know something that it has yet to tell: it is asked at once, between two polls once at the most.
+    pub fn hurry(&mut self, now: Moment) {
+        if self.hurried.is_none_or(|at| now >= at + self.settings.poll_interval) {
+            self.hurried = Some(now);
+            self.next_poll = self.next_poll.min(now);
         }
     }
 

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::Fetch;
 use crate::{
-    http::{client, is_loopback},
+    http::{client, is_loopback, reason},
     protocol::headers,
     values::Address,
 };
@@ -171,15 +171,7 @@ impl Fetcher {
         let url = url.to_string();
         match error {
             ureq::Error::Timeout(_) => FetchError::TimedOut { url, timeout: self.timeout },
-            error => {
-                let cause = error.to_string();
-                let mut cause = cause.strip_prefix("io: ").unwrap_or(&cause).to_owned();
-                // What a TLS client meets that talks to a server without TLS.
-                if cause.contains("InvalidContentType") {
-                    cause.push_str(": does it speak https? try http://");
-                }
-                FetchError::Failed { url, cause }
-            }
+            error => FetchError::Failed { url, cause: reason(&error) },
         }
     }
 }

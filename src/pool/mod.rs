@@ -9,7 +9,6 @@
 
 mod chain;
 mod client;
-mod complaints;
 mod http;
 #[cfg(test)]
 mod tests;
@@ -26,10 +25,10 @@ pub use work_bits::WorkBitsRule;
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::{
-    protocol::WINDOW,
+    protocol::{MINE_OLD_MAX, WINDOW},
     values::{Address, Hardness, Job, Moment, Notice, PoolId, PoolView},
 };
-use client::{MINE_OLD_MAX, Outbox, PoolClient};
+use client::{Outbox, PoolClient};
 
 /// What the user may change, and what tests do.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +102,11 @@ pub enum Event {
         pool: PoolId,
         /// Of the announcements refused.
         work_bits: WorkBits,
+    },
+    /// A pool's handler refused something that may be valid: its chain may be another one by now.
+    Doubted {
+        /// Whose handler.
+        pool: PoolId,
     },
     /// The line takes what is found with these work bits, and with harder ones; `None`: with all.
     Fits(Option<WorkBits>),
@@ -275,6 +279,11 @@ impl Pools {
                     client.refuse(work_bits, now, &mut self.out);
                 }
             }
+            Event::Doubted { pool } => {
+                if let Some(client) = self.clients.get_mut(pool.0) {
+                    client.hurry(now);
+                }
+            }
             Event::Fits(easiest) => {
                 self.fits = easiest;
                 let settings = self.effective();
@@ -333,8 +342,8 @@ impl Pools {
     }
 
     /// How many pools take announcements that are as hard as `easiest` at least. The leading one always does; one that
-    /// wants nothing at some of its handlers counts in part.
-    pub fn takers(&self, easiest: WorkBits) -> f64 {
+    /// wants nothing at some of its handlers, or of which some are known to refuse what is mined, counts in part.
+    pub fn takers(&self, easiest: WorkBits, refuses: impl Fn(PoolId, &Address) -> bool) -> f64 {
         let own = self.clients.get(self.leader).and_then(PoolClient::own_work_bits);
         let mined = [own, self.settings.easiest].into_iter().flatten().fold(easiest, harder);
         let share = |place: &usize| {
@@ -342,7 +351,11 @@ impl Pools {
             if view.ann_target.is_some_and(|asked| !mined.is_at_least_as_hard_as(asked)) {
                 return 0.0;
             }
-            let wanted = view.handlers.iter().filter(|url| url.host_str() != Some("invalid")).count();
+            let takes = |url: &&Address| {
+                let refuses = *place != self.leader && refuses(PoolId(*place), url);
+                !(refuses || PoolView::wants_nothing_at(url))
+            };
+            let wanted = view.handlers.iter().filter(takes).count();
             if view.handlers.is_empty() { 1.0 } else { wanted as f64 / view.handlers.len() as f64 }
         };
         self.listed.iter().map(share).sum()

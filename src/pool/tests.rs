@@ -604,8 +604,27 @@ fn a_pool_is_counted_as_a_taker_of_what_is_as_hard_as_it_asks_for() {
     picky.set("submitAnnUrls", json!(["http://a/submit", "http://invalid/"]));
     let mut world = World::new(vec![Master::new(100), hard, picky], Settings::default());
     world.run(seconds(10));
-    let takers = |difficulty| world.pools.takers(WorkBits::at_least(difficulty));
+    let takers = |difficulty| world.pools.takers(WorkBits::at_least(difficulty), |_, _| false);
     assert_eq!([2, 128, 2048, 4096].map(takers), [1.5, 1.5, 1.5, 2.5]);
+    let refusing = |pool, url: &Address| pool == PoolId(2) && url.host_str() == Some("a");
+    assert_eq!(world.pools.takers(WorkBits::at_least(4096), refusing), 2.0);
+    let takers = world.pools.takers(WorkBits::at_least(4096), |_, _| true);
+    assert_eq!(takers, 1.0, "the leading pool is mined for whatever its handlers say");
+}
+
+#[test]
+fn a_pool_whose_handlers_know_more_than_it_told_is_asked_at_once_but_not_again_and_again() {
+    let mut world = World::new(vec![Master::new(100)], Settings::default());
+    world.run(seconds(11));
+    let asked =
+        |world: &World| world.fetched.iter().filter(|(_, file)| file.ends_with("/config.json")).count();
+    let before = asked(&world);
+    for _ in 0..10 {
+        world.send(Event::Doubted { pool: PoolId(0) });
+    }
+    world.run(seconds(1));
+    assert_eq!(asked(&world), before + 1);
+    world.send(Event::Doubted { pool: PoolId(7) });
 }
 
 #[test]

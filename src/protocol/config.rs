@@ -5,13 +5,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::BlockHash;
+use super::{BlockHash, HANDLERS_MAX, MINE_OLD_MAX};
 
-/// The deepest `mineOldAnns` that is believed. Handlers take the newest six parents; deeper than this is a mistake.
-const MINE_OLD_MAX: u32 = 100;
-
-/// The longest list of ann handlers that is believed.
-const HANDLERS_MAX: usize = 256;
+/// Bytes of the longest address that is believed: it is in log lines, in metrics and in every post's head.
+const ADDRESS_MAX: usize = 2048;
 
 /// The body of `GET {pool}/config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -138,7 +135,7 @@ impl Config {
             ),
             blkinfo_url: keys.optional(
                 "blkinfoUrl",
-                "an address, http:// or https://",
+                &format!("an address, http:// or https://, of at most {ADDRESS_MAX} bytes"),
                 |value| as_string(value).filter(|text| web_address(text).is_some()),
                 previous.and_then(|p| p.blkinfo_url.clone()),
             ),
@@ -255,7 +252,10 @@ pub(super) fn shown(value: Option<&Value>) -> String {
 }
 
 fn web_address(text: &str) -> Option<Url> {
-    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    let url = Url::parse(text).ok().filter(|_| text.len() <= ADDRESS_MAX)?;
+    // What is not ASCII takes more room in it.
+    (matches!(url.scheme(), "http" | "https") && url.has_host() && url.as_str().len() <= ADDRESS_MAX)
+        .then_some(url)
 }
 
 fn as_string(value: &Value) -> Option<String> {
@@ -274,9 +274,14 @@ fn as_handlers(value: &Value) -> Option<Vec<String>> {
 
 /// What `submitAnnUrls` must be; names the first entry that is not.
 fn handlers_wanted(value: Option<&Value>) -> String {
-    let wanted = format!("a list of 1 to {HANDLERS_MAX} addresses, each http:// or https://");
+    let wanted = format!(
+        "a list of 1 to {HANDLERS_MAX} addresses, each http:// or https:// and of at most {ADDRESS_MAX} bytes"
+    );
     let list = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     match list.iter().enumerate().find(|(_, v)| v.as_str().and_then(web_address).is_none()) {
+        Some((index, Value::String(long))) if long.len() > ADDRESS_MAX => {
+            format!("{wanted} (entry {} has {} bytes)", index + 1, long.len())
+        }
         Some((index, bad)) => format!("{wanted} (entry {} is {})", index + 1, shown(Some(bad))),
         None => wanted,
     }
@@ -349,6 +354,8 @@ mod tests {
             ("submitAnnUrls", json!([])),
             ("submitAnnUrls", json!("http://a/submit")),
             ("submitAnnUrls", json!(vec!["http://a/"; 257])),
+            ("submitAnnUrls", json!(["http://a/submit", format!("http://a/{}", "x".repeat(2040))])),
+            ("submitAnnUrls", json!([format!("http://a/{}", "ä".repeat(400))])),
             ("mineOldAnns", json!(-1)),
             ("mineOldAnns", json!(101)),
             ("mineOldAnns", json!(1.5)),
@@ -363,10 +370,24 @@ mod tests {
             let (config, problems) = Config::parse_after(&with(key, value.clone()), Some(&before)).unwrap();
             assert_eq!(config, before, "{key}: {value}");
             assert_eq!(problems.len(), 1, "{key}: {problems:?}");
-            assert!(problems[0].starts_with(key), "{problems:?}");
+            assert!(problems[0].starts_with(key) && problems[0].len() < 600, "{problems:?}");
             let (config, _) = Config::parse(&with(key, value)).unwrap();
             assert_ne!(config.handlers().is_empty(), key != "submitAnnUrls");
         }
+    }
+
+    #[test]
+    fn an_address_may_be_as_long_as_any_is_in_earnest_and_its_complaint_is_short() {
+        let with_length = |len: usize| {
+            let url = format!("http://a/{}", "x".repeat(len - "http://a/".len()));
+            let (config, problems) =
+                Config::parse(&with("submitAnnUrls", json!(["http://b/", url]))).unwrap();
+            (config.handlers().len(), problems)
+        };
+        assert_eq!(with_length(2048), (2, vec![]));
+        let (handlers, problems) = with_length(200_000);
+        assert_eq!((handlers, problems.len()), (0, 1));
+        assert!(problems[0].contains("entry 2 has 200000 bytes") && problems[0].len() < 400, "{problems:?}");
     }
 
     #[test]

@@ -17,5 +17,12 @@ pub use work::difficulty_shown;
 /// How many parents an ann handler takes announcements for: from `tip − 5` to the tip.
 pub const WINDOW: u32 = 6;
 
+/// The deepest `mineOldAnns` that is believed and followed, the pool's or the user's. Handlers take the newest six parents;
+/// deeper than this is a mistake.
+pub const MINE_OLD_MAX: u32 = 100;
+
+/// The longest list of ann handlers that is believed.
+pub const HANDLERS_MAX: usize = 256;
+
 /// Announcements in a full batch.
 pub const BATCH: usize = 1024;

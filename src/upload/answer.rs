@@ -64,12 +64,19 @@ pub(super) enum Trouble {
     Garbled,
 }
 
-/// A kind of trouble: more of the same kind is no news.
-pub(super) type Kind = std::mem::Discriminant<Trouble>;
-
 impl Trouble {
-    pub fn kind(&self) -> Kind {
-        std::mem::discriminant(self)
+    /// What kind it is: more of the same kind is no news.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotReached(_) => "not reached",
+            Self::CutShort(_) => "cut short",
+            Self::Broken(_) => "broken",
+            Self::TimedOut => "timed out",
+            Self::Status(..) => "status",
+            Self::NotReady => "not ready",
+            Self::Behind => "behind",
+            Self::Garbled => "garbled",
+        }
     }
 }
 

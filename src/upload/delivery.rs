@@ -13,6 +13,7 @@ use super::{
     Check, Effect, Post, Settings,
     answer::{self, Outcome, PostOutcome, Refusal, Trouble},
     batch::{Parcel, State},
+    doubt::{PATIENCE, PROBE},
     handler::Handler,
     judge::{Judgement, judge},
     ledger::{Account, Cause, Fate},
@@ -22,13 +23,13 @@ use super::{
 #[cfg(test)]
 use crate::planted::{Bug, planted};
 use crate::{
+    complaints::Complaints,
     protocol::BATCH,
-    values::{BackendId, Found, Job, Moment, Notice, PoolId, PoolView},
+    values::{Address, BackendId, Found, Job, Moment, Notice, PoolId, PoolView},
 };
 
-/// How long a batch waits that was told `submit elsewhere` by the handler that the newest list names: long
-/// enough for two more configurations to be fetched, one of which may explain it.
-const WAIT_FOR_LIST: Duration = Duration::from_secs(10);
+/// How long a batch waits that was told `submit elsewhere` by the handler that the newest list names.
+const WAIT_FOR_LIST: Duration = PATIENCE;
 
 /// Announcements of refused batches that are validated at a time, at the most, and how long a batch waits that is refused
 /// meanwhile: a pool that refuses everything must not have more validated than a processor does.
@@ -75,8 +76,8 @@ pub(super) struct Delivery {
     /// Counts how often the list of handlers changed.
     list: u64,
     account: Account,
-    /// Reasons to want nothing that were told.
-    told: BTreeSet<Cause>,
+    /// Reasons to lose announcements that are told.
+    told: BTreeMap<Cause, Complaints>,
     /// Since when the pool is no longer mined for.
     left: Option<Left>,
     /// The number of the last post to it.
@@ -102,6 +103,8 @@ struct InFlight {
     since: Moment,
     /// The value of `Delivery::list` that it was sorted by.
     list: u64,
+    /// It was made to find out whether the handler takes what is mined on its parent block.
+    is_probe: bool,
 }
 
 /// A check that is under way.
@@ -117,7 +120,7 @@ enum Why {
     /// All of a batch, because its sample was bad.
     BadSample,
     /// All of a batch, because a handler refused it.
-    Refused { handler: u64, url: String, text: String },
+    Refused { at: InFlightAt, job: Arc<Job>, text: String },
 }
 
 impl Delivery {
@@ -132,7 +135,7 @@ impl Delivery {
             checks: BTreeMap::new(),
             list: 0,
             account: Account { pool: name.into(), ..Account::default() },
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             left: None,
             last_turn: 0,
             draining: false,
@@ -221,6 +224,10 @@ impl Delivery {
     /// Takes in what the pool said.
     pub fn view(&mut self, view: PoolView, cx: &mut Context) {
         let changed = self.view.as_ref().map(|old| &old.handlers) != Some(&view.handlers);
+        let chain = |view: &PoolView| (view.tip_height, view.blocks.clone());
+        if self.view.as_ref().map(chain) != Some(chain(&view)) {
+            self.handlers.iter_mut().chain(&mut self.retired).for_each(|handler| handler.doubts.view(&view));
+        }
         self.view = Some(view);
         if changed {
             self.list += 1;
@@ -272,7 +279,7 @@ impl Delivery {
                 "pool {} wants no announcements at {}: what belongs there counts as unwanted",
                 self.account.pool, handler.url
             );
-            if self.told.insert(Cause::NoHandler) {
+            if self.is_news(&Cause::NoHandler, cx) {
                 cx.note(Notice::warn(notice));
             }
         }
@@ -327,8 +334,36 @@ impl Delivery {
         }
     }
 
-    /// Keeps queues within their bounds, and those of handlers that want nothing empty.
+    /// Whether something that lasts should be told: it is so at first, and every few minutes.
+    fn is_news(&mut self, cause: &Cause, cx: &Context) -> bool {
+        self.told.entry(cause.clone()).or_default().failed(String::new(), cx.now).is_some()
+    }
+
+    /// Keeps queues free of what their handlers have shown that they refuse. While draining it is sent all the same.
+    fn drop_avoided(&mut self, cx: &mut Context) {
+        if self.draining {
+            return;
+        }
+        let mut lost = Vec::new();
+        for Handler { id, queue, doubts, .. } in &mut self.handlers {
+            if !doubts.avoids_some(cx.now) {
+                continue;
+            }
+            queue.close_if(|job| doubts.avoids(job, cx.now).is_some());
+            for parcel in queue.extract(|parcel| doubts.avoids(&parcel.batch.job, cx.now).is_some()) {
+                let cause = doubts.avoids(&parcel.batch.job, cx.now).cloned().unwrap_or(Cause::ParentRefused);
+                lost.push((*id, parcel, cause));
+            }
+        }
+        for (id, parcel, cause) in lost {
+            let maybe_delivered = parcel.history.maybe_delivered;
+            self.lose(Some(id), parcel.len(), maybe_delivered, Fate::Unwanted, cause, cx);
+        }
+    }
+
+    /// Keeps queues within their bounds, and free of what their handlers do not want.
     fn drop_overflow(&mut self, cx: &mut Context) {
+        self.drop_avoided(cx);
         let bytes = cx.settings.queue_bytes;
         let mut lost = Vec::new();
         for handler in &mut self.handlers {
@@ -370,7 +405,15 @@ impl Delivery {
         cause: Cause,
         cx: &mut Context,
     ) {
+        // Nobody asks for the blocks of one that never led.
+        let knows_blocks = self.view.as_ref().is_some_and(|view| !view.blocks.is_empty());
         let advice = match (&fate, &cause) {
+            (Fate::Unwanted, Cause::ParentRefused) if knows_blocks => {
+                Some("a handler refuses what is mined as its master asks for; tell the pool")
+            }
+            (Fate::Unwanted, Cause::ParentRefused) => Some(
+                "a handler refuses what is valid on the leading pool's chain, so it seems to be on another",
+            ),
             (Fate::Unwanted, Cause::TooEasy) => Some("it asks for harder work bits than are mined"),
             (Fate::Unwanted, Cause::OtherKey) => Some("it expects another signing key than the leading pool"),
             (Fate::Unwanted, Cause::ParentAhead) => Some("its newest block is far below the one mined on"),
@@ -378,7 +421,7 @@ impl Delivery {
             _ => None,
         };
         if let Some(advice) = advice
-            && self.told.insert(cause.clone())
+            && self.is_news(&cause, cx)
         {
             cx.note(Notice::warn(format!(
                 "pool {} does not get all announcements: {advice}; they count as {fate} ({cause})",
@@ -394,7 +437,9 @@ impl Delivery {
 
     /// Takes in how a post ended.
     pub fn answered(&mut self, request: u64, outcome: &PostOutcome, cx: &mut Context) {
-        let Some(InFlight { mut parcel, handler: id, url, since, list }) = self.posts.remove(&request) else {
+        let Some(InFlight { mut parcel, handler: id, url, since, list, is_probe }) =
+            self.posts.remove(&request)
+        else {
             return;
         };
         let n = parcel.len();
@@ -404,6 +449,9 @@ impl Delivery {
             if let PostOutcome::Answer { .. } = outcome {
                 handler.latency = Some(cx.now.saturating_sub(since));
             }
+            if is_probe {
+                handler.doubts.probed(&parcel.batch.job);
+            }
         }
         self.retired.retain(|handler| handler.posts > 0);
         if !matches!(outcome, PostOutcome::NotSent(_) | PostOutcome::CutShort(_)) {
@@ -412,6 +460,9 @@ impl Delivery {
         match answer::interpret(outcome) {
             Outcome::Taken { accepted, duplicate } => {
                 self.recover(id, cx);
+                if let Some(handler) = self.handler(id) {
+                    handler.doubts.taken(&parcel.batch.job, request);
+                }
                 self.taken(&parcel, id, &url, accepted, duplicate, cx);
                 #[cfg(test)]
                 if planted(Bug::ResendAccepted) {
@@ -442,7 +493,8 @@ impl Delivery {
             }
             Outcome::Refused(refusal, text) => {
                 self.recover(id, cx);
-                self.refused(parcel, InFlightAt { id, url, list }, refusal, text, cx);
+                let at = InFlightAt { id, url, list, request, is_probe };
+                self.refused(parcel, at, refusal, text, cx);
             }
         }
         self.drop_overflow(cx);
@@ -456,7 +508,7 @@ impl Delivery {
     fn recover(&mut self, id: u64, cx: &mut Context) {
         let Some(handler) = self.handler(id) else { return };
         handler.back_off.reset();
-        handler.told_troubles.clear();
+        handler.troubles.over();
         if handler.trouble.take().is_some() {
             let notice = format!("handler {} takes announcements again", handler.url);
             cx.note(Notice::info(notice));
@@ -472,8 +524,7 @@ impl Delivery {
             // There is little time left, and so nothing to be gained from patience.
             handler.back_off.cut_short(now + Duration::from_secs(1));
         }
-        if !handler.told_troubles.contains(&trouble.kind()) {
-            handler.told_troubles.push(trouble.kind());
+        if handler.troubles.failed(trouble.kind().into(), now).is_some() {
             cx.note(Notice::warn(format!(
                 "handler {url} {trouble}: its announcements are kept and sent again until it takes them"
             )));
@@ -510,7 +561,7 @@ impl Delivery {
         handler.accepted += accepted + late;
         handler.duplicate += duplicate - late;
         handler.rejected += rest;
-        handler.told_refusal = false;
+        handler.refusals.over();
         handler.takes_no_size = false;
         if (told_accepted + told_duplicate != n) && !mem::replace(&mut handler.told_nonsense, true) {
             cx.note(Notice::warn(format!(
@@ -529,7 +580,7 @@ impl Delivery {
         text: String,
         cx: &mut Context,
     ) {
-        let InFlightAt { id, url, list } = at;
+        let InFlightAt { id, list, .. } = at;
         let (n, maybe_delivered) = (parcel.len(), parcel.history.maybe_delivered);
         let remedy = match refusal {
             Refusal::OutOfRange => {
@@ -543,19 +594,11 @@ impl Delivery {
                 }
                 return self.file(parcel, id, cx);
             }
-            Refusal::Invalid | Refusal::Other
-                if !parcel.history.sifted && !self.draining && self.being_sifted() >= SIFTED_MAX =>
-            {
-                parcel.not_before = cx.now + WAIT_FOR_CHECKS;
-                return self.file(parcel, id, cx);
-            }
             Refusal::Invalid | Refusal::Other if !parcel.history.sifted => {
-                let why = Why::Refused { handler: id, url, text };
-                parcel.state = State::Waiting(self.check(parcel.batch.announcements.clone(), why, cx));
-                return self.file(parcel, id, cx);
+                return self.sift(parcel, at, text, cx);
             }
             Refusal::TooLarge if n > 1 && !self.takes_no_size(id) => {
-                return self.halve(parcel, id, &url, cx);
+                return self.halve(parcel, id, &at.url, cx);
             }
             Refusal::TooLarge => {
                 if let Some(handler) = self.handler(id) {
@@ -569,22 +612,110 @@ impl Delivery {
                 "harder ones will be mined"
             }
             Refusal::Elsewhere => "the pool's list of handlers does not fit the handler; tell the pool",
-            Refusal::Invalid | Refusal::Other => "what was sent is what validates here; tell the pool",
+            Refusal::Invalid | Refusal::Other => {
+                self.refused_again(&parcel.batch.job, &at, Cause::ParentRefused, cx);
+                "what was sent is what validates here; tell the pool"
+            }
             Refusal::WrongParent => "this is a fault of the program, please report it",
             Refusal::UnexpectedKey | Refusal::WrongKey => {
-                "its master names another signing key than the handler; tell the pool"
+                let job = &parcel.batch.job;
+                let is_named = |view: &PoolView| {
+                    view.block_at(job.parent_height).is_some_and(|block| block.signing_key == job.signing_key)
+                };
+                let (cause, remedy) = match self.view.as_ref().is_some_and(is_named) {
+                    true => {
+                        let remedy = "its master names another signing key than the handler; tell the pool";
+                        (Cause::ParentRefused, remedy)
+                    }
+                    false => {
+                        let remedy = "it expects another signing key than the leading pool, which decides what is mined";
+                        (Cause::OtherKey, remedy)
+                    }
+                };
+                self.refused_again(job, &at, cause, cx);
+                remedy
             }
             Refusal::Version => "a newer version of the program may be needed",
             Refusal::PayTo => "check the payment address",
         };
-        let told = self.handler(id).is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
-        if !told {
+        if self.is_refusal_news(id, cx.now) {
+            let url = at.url;
             let text = if text.is_empty() { refusal.to_string() } else { text };
             cx.note(Notice::error(format!(
                 "handler {url} refused {n} announcements ({text}), which count as rejected: {remedy}"
             )));
         }
         self.lose(Some(id), n, maybe_delivered, Fate::Rejected, Cause::Refused(refusal), cx);
+    }
+
+    /// Whether a handler's refusal should be told: the first one since it took something, and then every few minutes.
+    fn is_refusal_news(&mut self, id: u64, now: Moment) -> bool {
+        self.handler(id).is_none_or(|handler| handler.refusals.failed(String::new(), now).is_some())
+    }
+
+    /// Has a refused batch validated. While it is in doubt whether the handler takes anything of its parent block, it
+    /// waits instead.
+    fn sift(&mut self, mut parcel: Parcel, at: InFlightAt, text: String, cx: &mut Context) {
+        let (id, is_probe, job) = (at.id, at.is_probe, parcel.batch.job.clone());
+        let is_proven = self.handler(id).is_some_and(|handler| handler.doubts.is_proven(&job));
+        if self.draining && is_proven {
+            let maybe_delivered = parcel.history.maybe_delivered;
+            return self.lose(
+                Some(id),
+                parcel.len(),
+                maybe_delivered,
+                Fate::Unwanted,
+                Cause::ParentRefused,
+                cx,
+            );
+        }
+        if !self.draining {
+            let is_first = self.doubt(&job, &at, cx);
+            if !is_first && !is_probe {
+                return self.file(parcel, id, cx);
+            }
+            if self.being_sifted() >= SIFTED_MAX {
+                parcel.not_before = cx.now + WAIT_FOR_CHECKS;
+                return self.file(parcel, id, cx);
+            }
+        }
+        let why = Why::Refused { at, job, text };
+        parcel.state = State::Waiting(self.check(parcel.batch.announcements.clone(), why, cx));
+        self.file(parcel, id, cx);
+    }
+
+    /// A refusal casts doubt on a parent block. Whether nothing did before.
+    fn doubt(&mut self, job: &Job, at: &InFlightAt, cx: &mut Context) -> bool {
+        let Some(handler) = self.handler(at.id) else { return true };
+        let is_first = handler.doubts.refused(job, at.request, cx.now);
+        #[cfg(test)]
+        if planted(Bug::NeverInDoubt) {
+            handler.doubts.explained(job);
+            return true;
+        }
+        if is_first && self.left.is_none() {
+            cx.effects.push(Effect::Doubted { pool: self.pool });
+        }
+        is_first
+    }
+
+    /// What is valid was refused: as a probe for good, otherwise it may be a matter of time.
+    fn refused_again(&mut self, job: &Job, at: &InFlightAt, cause: Cause, cx: &mut Context) {
+        if self.draining {
+            return;
+        }
+        self.doubt(job, at, cx);
+        let Some(handler) = self.handler(at.id) else { return };
+        if at.is_probe {
+            handler.doubts.avoid(job, cause, cx.now);
+        } else {
+            handler.doubts.prove(job);
+        }
+    }
+
+    /// Whether a handler, by its address, is known to refuse what is valid.
+    pub fn is_refused_by(&self, url: &Address) -> bool {
+        self.handlers.iter().any(|handler| handler.url == *url && handler.doubts.is_wary())
     }
 
     fn takes_no_size(&mut self, id: u64) -> bool {
@@ -660,6 +791,15 @@ impl Delivery {
         }
         self.note_check(&announcements, &bad, &why, cx);
         let sifted = matches!(why, Why::Refused { .. });
+        if let Why::Refused { at, job, .. } = &why
+            && let Some(handler) = self.handler(at.id)
+        {
+            match (bad.is_empty(), at.is_probe) {
+                (false, _) => handler.doubts.explained(job),
+                (true, true) => handler.doubts.avoid(job, Cause::ParentRefused, cx.now),
+                (true, false) => _ = handler.doubts.prove(job),
+            }
+        }
         let mut lost = Vec::new();
         for queue in self.queues() {
             for mut parcel in queue.extract(|parcel| parcel.state == State::Waiting(check)) {
@@ -686,12 +826,13 @@ impl Delivery {
             }
         }
         let handler = match why {
-            Why::Refused { handler, .. } => Some(handler),
+            Why::Refused { at, .. } => Some(at.id),
             Why::Sample | Why::BadSample => None,
         };
         for invalid in lost {
             self.lose(handler, 1, false, Fate::Rejected, Cause::invalid(invalid), cx);
         }
+        self.drop_avoided(cx);
     }
 
     /// Lets a batch pass whose sample is good, and has all of it checked if not.
@@ -729,25 +870,34 @@ impl Delivery {
         let mut codes: BTreeMap<String, usize> = BTreeMap::new();
         bad.values().for_each(|invalid| *codes.entry(invalid.to_string()).or_default() += 1);
         let codes: Vec<_> = codes.into_iter().map(|(code, count)| format!("{count} {code}")).collect();
-        let finding = if bad.is_empty() {
-            format!("all {n} validate here and are sent again once")
-        } else {
+        let finding = if !bad.is_empty() {
             format!(
                 "{} of {n} do not validate here ({}) and count as rejected; the others are sent",
                 bad.len(),
                 codes.join(", ")
             )
+        } else if self.draining {
+            format!("all {n} validate here and are sent again once")
+        } else {
+            let patience = PATIENCE.as_secs();
+            format!(
+                "all {n} validate here: what is mined on their parent block waits for the pool's next news, {patience} s \
+                 at most, and a little of it is tried then"
+            )
         };
         match why {
             Why::Sample => {}
             Why::BadSample => cx.note(Notice::error(format!("a batch held bad announcements: {finding}"))),
-            Why::Refused { handler, url, text } => {
-                let told = self
-                    .handler(*handler)
-                    .is_some_and(|handler| mem::replace(&mut handler.told_refusal, true));
-                if !told || !bad.is_empty() {
-                    let text = format!("handler {url} refused a batch of {n} ({text}): {finding}");
+            Why::Refused { at: InFlightAt { id, url, is_probe, .. }, job, text } => {
+                let text = format!("handler {url} refused a batch of {n} ({text}): {finding}");
+                let is_explained = |handler: &mut Handler| !handler.doubts.is_probe(job);
+                if !bad.is_empty() {
+                    self.is_refusal_news(*id, cx.now);
                     cx.note(Notice::error(text));
+                } else if *is_probe || (!self.draining && self.handler(*id).is_some_and(is_explained)) {
+                    // What follows from a probe is told as a loss; what the pool has explained needs no words.
+                } else if self.is_refusal_news(*id, cx.now) {
+                    cx.note(Notice::warn(text));
                 }
             }
         }
@@ -856,30 +1006,42 @@ impl Delivery {
         }
         let may_post = |handler: &Handler| {
             handler.free_from(cx.settings.uploaders).is_some_and(|from| from <= cx.now)
-                && handler.queue.parcels().any(|parcel| self.may_leave(parcel, cx.now))
+                && handler.queue.parcels().any(|parcel| self.may_leave(handler, parcel, cx.now))
         };
         let handlers = self.handlers.iter().enumerate().filter(|(_, handler)| may_post(handler));
         let (place, handler) = handlers.min_by_key(|(_, handler)| handler.last_turn)?;
         Some(((self.last_turn, handler.last_turn), place))
     }
 
-    fn may_leave(&self, parcel: &Parcel, now: Moment) -> bool {
+    fn may_leave(&self, handler: &Handler, parcel: &Parcel, now: Moment) -> bool {
+        self.leaves_from(handler, parcel).is_some_and(|from| from <= now)
+    }
+
+    /// From when on a batch may be posted, as far as it and its parent block matter; `None`: something must happen
+    /// before.
+    fn leaves_from(&self, handler: &Handler, parcel: &Parcel) -> Option<Moment> {
+        let job = &parcel.batch.job;
         let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
-        parcel.state == State::Ready
-            && parcel.batch.job.parent_height <= tip_height
-            && parcel.not_before <= now
+        if parcel.state != State::Ready || job.parent_height > tip_height {
+            return None;
+        }
+        let undoubted = if self.draining { Moment::ZERO } else { handler.doubts.free_from(job)? };
+        Some(parcel.not_before.max(undoubted))
     }
 
     /// Posts the oldest batch that a handler may have, or as much of it as may be in one post.
     pub fn post(&mut self, place: usize, bucket: &mut Bucket, cx: &mut Context) {
-        let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
+        let handler = &self.handlers[place];
+        let oldest = handler.queue.parcels().position(|parcel| self.may_leave(handler, parcel, cx.now));
         let handler = &mut self.handlers[place];
-        let ready = handler
-            .queue
-            .take_ready(|parcel| parcel.batch.job.parent_height <= tip_height && parcel.not_before <= cx.now);
-        let Some(mut parcel) = ready else { return };
+        let Some(mut parcel) = oldest.and_then(|oldest| handler.queue.take(oldest)) else { return };
         // One that was closed before there was a limit, or under a higher one.
-        let most = cx.settings.limit.map_or(usize::MAX, Limit::longest_post);
+        let mut most = cx.settings.limit.map_or(usize::MAX, Limit::longest_post);
+        let is_probe = !self.draining && handler.doubts.is_probe(&parcel.batch.job);
+        if is_probe {
+            handler.doubts.probe(&parcel.batch.job);
+            most = most.min(PROBE);
+        }
         if parcel.len() > most {
             let rest = parcel.cut(most);
             handler.queue.insert_first(rest);
@@ -902,7 +1064,7 @@ impl Delivery {
             spread: bucket.post(limit, parcel.len(), cx.now),
         }));
         let url = handler.url.to_string();
-        let post = InFlight { parcel, handler: handler.id, url, since: cx.now, list: self.list };
+        let post = InFlight { parcel, handler: handler.id, url, since: cx.now, list: self.list, is_probe };
         self.posts.insert(request, post);
     }
 
@@ -911,15 +1073,13 @@ impl Delivery {
         if self.finished {
             return None;
         }
-        let tip_height = self.view.as_ref().map_or(0, |view| view.tip_height);
         let of_handler = |handler: &Handler| {
             let full_age = handler.queue.due();
             let post = handler.free_from(settings.uploaders).and_then(|from| {
                 let from = from.max(bucket.free_from());
-                let ready = handler.queue.parcels().filter(|parcel| {
-                    parcel.state == State::Ready && parcel.batch.job.parent_height <= tip_height
-                });
-                ready.map(|parcel| parcel.not_before.max(from)).min()
+                let parcels = handler.queue.parcels();
+                let ready = parcels.filter_map(|parcel| self.leaves_from(handler, parcel));
+                ready.map(|ready| ready.max(from)).min()
             });
             full_age.into_iter().chain(post).min()
         };
@@ -967,4 +1127,6 @@ struct InFlightAt {
     id: u64,
     url: String,
     list: u64,
+    request: u64,
+    is_probe: bool,
 }

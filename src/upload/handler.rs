@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use super::{
-    answer::{Kind, Trouble},
+    answer::Trouble,
     backoff::BackOff,
+    doubt::Doubts,
     ledger::{Fate, HandlerRow},
     queue::Queue,
 };
-use crate::values::{Address, Moment};
+use crate::{
+    complaints::Complaints,
+    values::{Address, Moment, PoolView},
+};
 
 /// A place on a pool's list of handlers, and what waits for it.
 pub(super) struct Handler {
@@ -19,16 +23,18 @@ pub(super) struct Handler {
     pub back_off: BackOff,
     /// What is wrong with it; `None` while all is well.
     pub trouble: Option<Trouble>,
-    /// The kinds of trouble that were told since all was last well.
-    pub told_troubles: Vec<Kind>,
+    /// The kinds of trouble that are told.
+    pub troubles: Complaints,
+    /// What it refuses though it is valid.
+    pub doubts: Doubts,
     /// The number of the last post to it.
     pub last_turn: u64,
     /// Posts not answered yet.
     pub posts: usize,
     /// Announcements in them.
     pub in_flight: usize,
-    /// A refusal for what is in a batch was told, and none was taken since.
-    pub told_refusal: bool,
+    /// That it refuses what is in batches.
+    pub refusals: Complaints,
     /// That batches are too large for it was told.
     pub told_too_large: bool,
     /// Even a single announcement was too large for it, and nothing was taken since.
@@ -52,11 +58,12 @@ impl Handler {
             queue: Queue::default(),
             back_off: BackOff::default(),
             trouble: None,
-            told_troubles: Vec::new(),
+            troubles: Complaints::default(),
+            doubts: Doubts::default(),
             last_turn: 0,
             posts: 0,
             in_flight: 0,
-            told_refusal: false,
+            refusals: Complaints::default(),
             told_too_large: false,
             takes_no_size: false,
             told_nonsense: false,
@@ -72,7 +79,7 @@ impl Handler {
 
     /// Whether the pool lists it to say that it wants no announcements there.
     pub fn wants_nothing(&self) -> bool {
-        self.url.host_str() == Some("invalid")
+        PoolView::wants_nothing_at(&self.url)
     }
 
     /// From when on one more post may be made, as far as is known now. One in trouble gets a single post at a

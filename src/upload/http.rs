@@ -12,8 +12,8 @@ use ureq::{Agent, Error, SendBody};
 
 use super::{Post, PostOutcome, answer::is_told_by_text};
 use crate::{
-    http::{client, is_loopback},
-    protocol::headers,
+    http::{self, client, is_loopback},
+    protocol::{HANDLERS_MAX, headers},
     values::Found,
 };
 
@@ -23,13 +23,18 @@ const ANSWER_BYTES: u64 = 64 << 10;
 /// A body that is spread over time leaves in pieces that take so long.
 const PIECE: Duration = Duration::from_millis(25);
 
-/// What all posts share: it keeps connections open for the next post, `uploaders` of them per handler.
+/// Connections kept open for the next post, of all handlers together: many systems let a process have 1024 files open,
+/// and connections in use come on top. Beyond it, those that were not used for longest are closed.
+const IDLE_MAX: usize = 512;
+
+/// What all posts share: it keeps connections open for the next post, `uploaders` of them per handler as long as there
+/// are no more than [`IDLE_MAX`] in all.
 ///
 /// Redirects are never followed: announcements go where the pool's list says.
 pub fn agent(uploaders: usize) -> Agent {
     let uploaders = super::uploaders(uploaders);
     client()
-        .max_idle_connections(uploaders * 16)
+        .max_idle_connections((uploaders * HANDLERS_MAX).min(IDLE_MAX))
         .max_idle_connections_per_host(uploaders)
         // Longer than it takes to fill a batch on a slow machine.
         .max_idle_age(Duration::from_secs(60))
@@ -81,11 +86,7 @@ fn reason(error: &Error) -> String {
     if matches!(error, Error::Timeout(_)) {
         return "it took too long".into();
     }
-    let text = error.to_string();
-    let text = text.strip_prefix("io: ").unwrap_or(&text);
-    // What a TLS client meets that talks to a server without TLS.
-    let remedy = if text.contains("InvalidContentType") { ": does it speak https? try http://" } else { "" };
-    format!("{text}{remedy}")
+    http::reason(error)
 }
 
 /// Announcements one after the other, read without being copied together first, and no faster than they may leave.
@@ -266,6 +267,24 @@ mod tests {
         for _ in 0..5 {
             let answer = PostOutcome::Answer { status: 200, body: b"0".into() };
             assert_eq!(post(&agent, &a_post(&url, 2)), answer);
+        }
+    }
+
+    #[test]
+    fn connections_to_many_handlers_are_used_again() {
+        let servers: Vec<_> = (0..40)
+            .map(|_| {
+                server(|i, stream| {
+                    while read_request(&stream).is_some() {
+                        reply(&stream, "200 OK", &i.to_string());
+                    }
+                })
+            })
+            .collect();
+        let agent = agent(1);
+        for url in servers.iter().chain(&servers) {
+            let answer = PostOutcome::Answer { status: 200, body: b"0".into() };
+            assert_eq!(post(&agent, &a_post(url, 1)), answer);
         }
     }
 

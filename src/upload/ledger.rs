@@ -135,6 +135,8 @@ pub enum Cause {
     OtherKey,
     /// The parent is far above the newest block that the pool knows.
     ParentAhead,
+    /// The handler has refused what is mined on that parent again and again, though it validates here.
+    ParentRefused,
 }
 
 impl Cause {
@@ -171,6 +173,7 @@ impl fmt::Display for Cause {
             Self::TooEasy => "pool asks for harder work",
             Self::OtherKey => "pool expects another signing key",
             Self::ParentAhead => "pool does not know the parent block",
+            Self::ParentRefused => "handler refuses all that is mined on the parent block",
         })
     }
 }

@@ -10,7 +10,7 @@
 //! | holding queue | the pool has told its handlers |
 //! | batch being filled, one per handler | it is full, its job changed, it is old, or mining stopped |
 //! | check of a sample | the sample is valid; otherwise all of the batch is checked and its good part goes on. Once a backend has erred, all that is left of its announcements is checked |
-//! | handler's queue | a post to the handler is free, the limit lets it, and the pool knows the parent block |
+//! | handler's queue | a post to the handler is free, the limit lets it, the pool knows the parent block, and the handler has not refused valid announcements of that block lately |
 //! | in flight | an answer, or none: then back to the queue, marked as maybe delivered |
 //! | [`Account`] | for ever: every announcement ends in one of its fates |
 
@@ -18,6 +18,7 @@ mod answer;
 mod backoff;
 mod batch;
 mod delivery;
+mod doubt;
 mod handler;
 pub mod http;
 mod judge;
@@ -176,6 +177,11 @@ pub enum Effect {
         /// The work bits of the refused batch.
         work_bits: WorkBits,
     },
+    /// A handler refused what may well be valid: the pool's chain may have changed. Ask what the pool says.
+    Doubted {
+        /// Which pool.
+        pool: PoolId,
+    },
     /// A backend found something that does not validate: stop it.
     BackendErred {
         /// Which one.
@@ -331,6 +337,11 @@ impl Uploader {
     /// When [`Event::Tick`] is due; `None`: not before some other event.
     pub fn next_wake(&self) -> Option<Moment> {
         self.deliveries.iter().filter_map(|delivery| delivery.next_wake(&self.settings, &self.bucket)).min()
+    }
+
+    /// Whether a pool's handler, by its address, is known to refuse what is mined at the moment, though it is valid.
+    pub fn is_refused_by(&self, pool: PoolId, handler: &Address) -> bool {
+        self.deliveries.get(pool.0).is_some_and(|delivery| delivery.is_refused_by(handler))
     }
 
     /// Where every announcement is now.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use kernels::Announcement;
 
-use super::batch::{Parcel, State};
+use super::batch::Parcel;
 use crate::values::{Found, Job, Moment};
 
 /// Batches that wait, oldest first, and the one that is still being filled.
@@ -115,9 +115,8 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest parcel that may be posted and that `wanted` is true for.
-    pub fn take_ready(&mut self, wanted: impl Fn(&Parcel) -> bool) -> Option<Parcel> {
-        let place = self.parcels.iter().position(|parcel| parcel.state == State::Ready && wanted(parcel))?;
+    /// Takes the parcel that is so many places from the oldest.
+    pub fn take(&mut self, place: usize) -> Option<Parcel> {
         let parcel = self.parcels.remove(place)?;
         self.len -= parcel.len();
         Some(parcel)

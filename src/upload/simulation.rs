@@ -15,7 +15,7 @@ use std::{
 use kernels::{Announcement, Hash32, Invalid, WorkBits};
 use rayon::prelude::*;
 
-use super::*;
+use super::{doubt::PATIENCE, *};
 use crate::{
     planted::{self, Agenda, Bug, Verdict, check},
     protocol::BlockHash,
@@ -47,6 +47,19 @@ struct Plan {
     changing_pools: bool,
     /// The line is limited, and the limit is changed.
     limited: bool,
+    /// The second pool, if there is one, is not of the first one's world, ...
+    strange: bool,
+    /// ... until some moment.
+    comes_round: bool,
+}
+
+/// Why a pool takes nothing that is mined for the leading one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strange {
+    /// It expects another signing key.
+    OtherKey,
+    /// It is on another branch of the chain, as high as the leading one's.
+    OtherBranch,
 }
 
 impl Plan {
@@ -68,8 +81,12 @@ impl Plan {
             small_bodies: some(15),
             changing_pools: some(20),
             limited: some(20),
+            strange: some(30),
+            comes_round: some(50),
         };
         plan.faults = *rng.choice(&[0, 10, 40, 80]).unwrap();
+        plan.comes_round &= plan.strange;
+        plan.drain_at_once &= !plan.comes_round;
         plan
     }
 }
@@ -86,6 +103,7 @@ enum Coming {
     View(usize, PoolView),
     Answer { pool: usize, request: u64, outcome: PostOutcome },
     Verdicts(u64, Vec<Result<(), Invalid>>),
+    ComeRound(usize),
     Heal,
     Drain,
     Finish,
@@ -110,6 +128,11 @@ struct FakePool {
     in_flight: HashMap<u64, (Address, Arc<Batch>)>,
     told: HashSet<*const Found>,
     elsewhere: HashMap<Hash32, u32>,
+    strange: Option<Strange>,
+    /// What is found from then on it must have, as far as strangeness goes.
+    sound_from: Moment,
+    /// When the uploader heard that a handler refuses what is mined on a block, and why not is still to be told.
+    refused: HashMap<(Address, BlockHash), Moment>,
 }
 
 struct World {
@@ -124,10 +147,12 @@ struct World {
     job: Arc<Job>,
     found_by: Vec<u64>,
     found: Vec<Arc<Found>>,
+    found_at: HashMap<*const Found, Moment>,
     bad: HashSet<Hash32>,
     /// The uploader has said that the bad backend errs.
     erred: bool,
     healed: bool,
+    draining: bool,
     finished: bool,
     /// When posts set out since the limit was last changed, and their bytes on the wire.
     posted: Vec<(Moment, f64)>,
@@ -193,13 +218,18 @@ impl World {
                     in_flight: HashMap::new(),
                     told: HashSet::new(),
                     elsewhere: HashMap::new(),
+                    strange: None,
+                    sound_from: Moment::ZERO,
+                    refused: HashMap::new(),
                 })
                 .collect(),
             found_by: vec![0; 2],
             found: Vec::new(),
+            found_at: HashMap::new(),
             bad: HashSet::new(),
             erred: false,
             healed: false,
+            draining: false,
             finished: false,
             posted: Vec::new(),
             rng,
@@ -212,6 +242,16 @@ impl World {
     fn draw_up(&mut self) {
         for pool in 0..self.pools.len() {
             self.publish(pool);
+        }
+        if self.plan.strange && self.pools.len() > 1 {
+            self.pools[1].strange = self.rng.choice([Strange::OtherKey, Strange::OtherBranch]);
+            self.pools[1].sound_from = Moment::MAX;
+            if self.plan.comes_round {
+                let moment = seconds(self.rng.f64() * 60.0);
+                self.at(moment, Coming::ComeRound(1));
+                self.pools[1].sound_from = moment + seconds(80.0);
+                (0..3).for_each(|_| self.at(moment + seconds(81.0), Coming::Mine(0)));
+            }
         }
         for _ in 0..self.rng.u32(5..25) {
             let backend = self.rng.usize(..2);
@@ -277,6 +317,7 @@ impl World {
         let announcements: Vec<_> = (0..count).map(|_| self.make(backend)).collect();
         self.found_by[backend] += count as u64;
         self.found.extend_from_slice(&announcements);
+        self.found_at.extend(announcements.iter().map(|found| (Arc::as_ptr(found), self.now)));
         for pool in self.pools.iter_mut().filter(|pool| pool.listed) {
             pool.meant.extend(announcements.iter().map(Arc::as_ptr));
         }
@@ -331,6 +372,9 @@ impl World {
             let text = format!("block number out of range, expect {} got {}", tip + 1, parent + 1);
             return error(&text);
         }
+        if pool.strange == Some(Strange::OtherKey) {
+            return error("wrong signing key");
+        }
         if !batch.job.work_bits.is_at_least_as_hard_as(pool.target) {
             return error("not enough work");
         }
@@ -341,7 +385,8 @@ impl World {
                 }
                 return error("submit elsewhere");
             }
-            if bad.contains(&found.hash) || chain.get(&parent) != Some(&batch.job.parent_hash) {
+            let is_other = pool.strange.is_some() || chain.get(&parent) != Some(&batch.job.parent_hash);
+            if bad.contains(&found.hash) || is_other {
                 return error("check_ann() -> INVAL");
             }
         }
@@ -371,6 +416,9 @@ impl World {
         check!(view.window().contains(&job.parent_height), "posted outside the window");
         let replaced = view.block_at(job.parent_height).is_some_and(|block| block.hash != job.parent_hash);
         check!(!replaced, "posted though its parent was replaced");
+        let refused = books.refused.get(&(url.clone(), job.parent_hash)).filter(|_| !self.draining);
+        let waited = refused.is_none_or(|refused| *refused + PATIENCE <= self.now);
+        check!(waited, "posted at once what was refused, or its like");
         for found in &batch.announcements {
             let handlers = &books.seen_view.handlers;
             let right = &handlers[found.handler_index(handlers.len())];
@@ -477,6 +525,7 @@ impl World {
             }
             Coming::Change(pool) => {
                 self.pools[pool].listed ^= true;
+                self.pools[pool].refused.clear();
                 self.publish(pool);
                 return Some(self.change());
             }
@@ -489,6 +538,7 @@ impl World {
             Coming::View(pool, _) if !self.pools[pool].listed => {}
             Coming::View(pool, view) => {
                 self.pools[pool].seen_view = view.clone();
+                self.pools[pool].refused.clear();
                 if pool == 0 {
                     self.turn(&view);
                 }
@@ -496,7 +546,20 @@ impl World {
             }
             Coming::Answer { pool, request, outcome } => {
                 let pool = &mut self.pools[pool];
-                let (_, batch) = pool.in_flight.remove(&request).unwrap();
+                let (url, batch) = pool.in_flight.remove(&request).unwrap();
+                let block = (url, batch.job.parent_hash);
+                match &outcome {
+                    PostOutcome::Answer { status: 200, .. } => _ = pool.refused.remove(&block),
+                    // One that is bad explains itself.
+                    PostOutcome::Answer { status: 400, body } if !self.plan.bad_backend => {
+                        let text = String::from_utf8_lossy(body);
+                        let is_over = pool.refused.get(&block).is_none_or(|at| *at + PATIENCE <= self.now);
+                        if (text.contains("check_ann") || text.contains("signing key")) && is_over {
+                            pool.refused.insert(block, self.now);
+                        }
+                    }
+                    _ => {}
+                }
                 let told = match &outcome {
                     PostOutcome::Answer { status: 200, body } => {
                         serde_json::from_slice::<serde_json::Value>(body).is_ok()
@@ -509,11 +572,15 @@ impl World {
                 return Some(Event::Answered { request, outcome });
             }
             Coming::Verdicts(check, verdicts) => return Some(Event::Checked { check, verdicts }),
+            Coming::ComeRound(pool) => self.pools[pool].strange = None,
             Coming::Heal => {
                 self.healed = true;
                 self.pools.iter_mut().for_each(|pool| pool.lag = 0);
             }
-            Coming::Drain => return Some(Event::Drain),
+            Coming::Drain => {
+                self.draining = true;
+                return Some(Event::Drain);
+            }
             Coming::Finish => {
                 self.finished = true;
                 return Some(Event::Finish);
@@ -570,7 +637,7 @@ impl World {
                         self.erred = true;
                     }
                     Effect::TargetRefused { .. } => check!(self.plan.raise, "the target was not raised"),
-                    Effect::Note(_) => {}
+                    Effect::Doubted { .. } | Effect::Note(_) => {}
                 }
             }
             self.audit()?;
@@ -611,7 +678,9 @@ impl World {
         let ledger = self.uploader.snapshot();
         let tip = self.tip();
         let waits = ledger.pools.iter().any(|account| account.queued + account.in_flight > 0);
-        check!(self.uploader.is_idle() != waits, "idle or not: {ledger:?}");
+        // Cut off before a pool that was named again has said a word, what waits for it is left behind.
+        let hopeless = self.finished && self.plan.changing_pools;
+        check!(self.uploader.is_idle() != waits || hopeless, "idle or not: {ledger:?}");
         for (account, pool) in ledger.pools.iter().zip(&self.pools) {
             let words =
                 format!("{account:?}, while the pool has {} and {} twice", pool.accepted, pool.duplicate);
@@ -629,7 +698,8 @@ impl World {
                     || self.chain.get(&job.parent_height) != Some(&job.parent_hash);
                 let easy = !job.work_bits.is_at_least_as_hard_as(pool.target);
                 let astray = pool.elsewhere.get(&found.hash).is_some_and(|&times| times > 1);
-                let excused = stale || easy || astray || self.bad.contains(&found.hash);
+                let early = self.found_at[&Arc::as_ptr(found)] < pool.sound_from;
+                let excused = stale || easy || astray || early || self.bad.contains(&found.hash);
                 !(excused || pool.recorded.contains(&found.hash))
             };
             let meant = self.found.iter().filter(|found| pool.meant.contains(&Arc::as_ptr(found)));
@@ -642,11 +712,15 @@ impl World {
             }
             check!(lost <= excused, "{lost} good ones are lost: {words}");
             check!(self.plan.small_queue || account.overflow == 0, "overflow: {words}");
+            let is_strange = pool.sound_from > Moment::ZERO;
+            let mut refused = account.causes.keys().map(|(_, cause)| cause);
+            let refused = refused.any(|cause| matches!(cause, Cause::ParentRefused | Cause::OtherKey));
+            check!(is_strange || self.plan.reorganisation || !refused, "it refused nothing: {words}");
             let moves = self.plan.blocks || self.plan.reorganisation;
             check!(moves || account.stale == 0, "stale: {words}");
             let bad = self.found.iter().filter(|found| self.bad.contains(&found.hash)).count() as u64;
             let Plan { lists, raise, small_queue, changing_pools, .. } = self.plan;
-            let calm = !(moves || lists || raise || small_queue || changing_pools);
+            let calm = !(moves || lists || raise || small_queue || changing_pools || is_strange);
             check!(!calm || account.rejected == bad, "{bad} were bad: {words}");
             check!(!calm || account.unknown == 0, "unknown: {words}");
         }

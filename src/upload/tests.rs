@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     protocol::{BATCH, BlockHash},
     upload::delivery::SIFTED_MAX,
-    values::Job,
+    values::{Block, Job},
 };
 
 /// An uploader with one pool, told what happened second by second.
@@ -308,7 +308,7 @@ fn a_handler_that_takes_no_size_at_all_is_not_asked_about_every_single_one() {
 fn each_kind_of_trouble_is_told_once_until_it_is_over() {
     let mut bench = Bench::with_handlers(1);
     bench.find(&job(100), &[0; 4]);
-    for _ in 0..5 {
+    for _ in 0..2 {
         for outcome in
             [PostOutcome::TimedOut, PostOutcome::NotSent("no".into()), PostOutcome::CutShort("reset".into())]
         {
@@ -318,6 +318,10 @@ fn each_kind_of_trouble_is_told_once_until_it_is_over() {
     }
     assert_eq!(bench.notices.len(), 3, "{:?}", bench.notices);
     assert!(bench.notices[2].contains("broke off before the whole batch was sent (reset)"));
+    bench.wait(150.0);
+    bench.end(PostOutcome::TimedOut);
+    assert_eq!(bench.notices.remove(3), bench.notices[0], "who looks at a log sees its end");
+    bench.wait(40.0);
     bench.take(4, 0);
     bench.find(&job(100), &[0; 4]);
     bench.end(PostOutcome::TimedOut);
@@ -383,7 +387,10 @@ fn the_good_part_of_a_refused_batch_is_sent_again_once() {
     bench.refuse(400, "check_ann() -> INSUF_POW");
     assert_eq!(bench.posts[0].batch.len(), 3);
     assert_eq!(bench.account().rejected, rejected + 1);
-    assert!(matches!(bench.others[..], [Effect::BackendErred { verdict: Invalid::InsufficientWork, .. }]));
+    let verdict = Invalid::InsufficientWork;
+    assert!(
+        matches!(bench.others[..], [Effect::Doubted { .. }, Effect::BackendErred { verdict: v, .. }] if v == verdict)
+    );
     let said = bench.notices.last().unwrap();
     assert!(
         said.contains("refused a batch of 4 (check_ann() -> INSUF_POW): 1 of 4 do not validate here"),
@@ -650,11 +657,12 @@ fn a_pool_named_again_is_not_judged_by_what_it_said_before() {
 
 #[test]
 fn a_pool_that_refuses_everything_has_so_much_validated_at_a_time_and_no_more() {
-    let mut bench = Bench::new(|settings| (settings.batch_len, settings.uploaders) = (BATCH, 100));
-    bench.view(view(&["http://a/"]));
+    let mut bench = Bench::new(|settings| settings.batch_len = BATCH);
     let batches = 3 * SIFTED_MAX / BATCH;
-    for _ in 0..batches {
-        bench.find(&job(98), &[0; BATCH]);
+    let urls: Vec<_> = (0..batches).map(|i| format!("http://h{i}/")).collect();
+    bench.view(view(&urls.iter().map(String::as_str).collect::<Vec<_>>()));
+    for _ in 0..BATCH {
+        bench.find_for_each(&job(98), batches as u8);
     }
     assert_eq!(bench.posts.len(), batches);
     // Nobody validates meanwhile.
@@ -677,4 +685,126 @@ fn a_pool_that_refuses_everything_has_so_much_validated_at_a_time_and_no_more() 
         batches * BATCH,
         "nothing is lost for that"
     );
+}
+
+fn on(parent_height: u32, branch: u8) -> Arc<Job> {
+    Arc::new(Job { parent_hash: BlockHash([branch; 32]), ..Job::clone(&job(parent_height)) })
+}
+
+fn view_with(branch: u8, heights: std::ops::RangeInclusive<u32>) -> PoolView {
+    let block = |height| Block { hash: BlockHash([branch; 32]), height, signing_key: [0; 32] };
+    PoolView { tip_height: *heights.end(), blocks: heights.map(block).collect(), ..view(&["http://h0/"]) }
+}
+
+#[test]
+fn what_a_reorganisation_made_worthless_is_sent_once_and_counts_as_stale() {
+    let mut bench = Bench::new(|_| {});
+    bench.view(view_with(1, 95..=100));
+    bench.find(&on(98, 1), &[0; 12]);
+    (0..3).for_each(|_| bench.refuse(400, "check_ann() -> INVAL"));
+    let doubted = |effect: &Effect| matches!(effect, Effect::Doubted { pool: PoolId(0) });
+    assert_eq!(bench.others.iter().filter(|effect| doubted(effect)).count(), 1, "its master is asked once");
+    bench.find(&on(98, 1), &[0; 8]);
+    bench.wait(4.0);
+    assert!(bench.posts.is_empty(), "neither it nor its like is sent before the pool says more");
+    bench.view(view_with(2, 100..=100));
+    assert!(bench.posts.is_empty(), "of that height it has yet to say something");
+    bench.view(view_with(2, 95..=100));
+    assert_eq!(bench.lost(Fate::Stale, Cause::ParentReplaced), 20);
+    bench.find(&on(98, 2), &[0; 8]);
+    assert_eq!(bench.posts.len(), 2, "on the new branch nothing waits");
+    assert!(!bench.uploader.is_refused_by(PoolId(0), &"http://h0/".parse().unwrap()));
+}
+
+#[test]
+fn a_block_that_the_pool_confirms_is_sent_for_at_once() {
+    let mut bench = Bench::new(|_| {});
+    bench.view(view_with(1, 95..=100));
+    bench.find(&on(98, 1), &[0; 8]);
+    bench.refuse(400, "check_ann() -> INVAL");
+    bench.take(4, 0);
+    assert_eq!(bench.posts.len(), 1, "what was posted later was taken, so it was a passing matter");
+    bench.refuse(400, "something that nobody knows");
+    assert_eq!(bench.lost(Fate::Rejected, Cause::Refused(Refusal::Other)), 4, "twice is enough");
+    bench.find(&on(98, 1), &[0; 4]);
+    assert!(bench.posts.is_empty());
+    bench.view(view_with(1, 95..=101));
+    bench.take(4, 0);
+    assert_eq!(bench.account().accepted, 8);
+}
+
+#[test]
+fn what_is_in_doubt_is_handed_in_when_mining_stops() {
+    let mut bench = Bench::with_handlers(1);
+    bench.find(&job(98), &[0; 4]);
+    bench.refuse(400, "check_ann() -> INVAL");
+    bench.find(&job(98), &[0; 5]);
+    assert!(bench.posts.is_empty());
+    bench.tell(Event::Drain);
+    bench.wait(1.0);
+    assert_eq!(bench.posts.len(), 3);
+    bench.take(4, 0);
+    bench.refuse(400, "check_ann() -> INVAL");
+    bench.take(1, 0);
+    assert!(!bench.uploader.is_idle());
+    bench.take(4, 0);
+    assert_eq!((bench.account().accepted, bench.uploader.is_idle()), (9, true));
+}
+
+/// A pool that refuses everything with a text gets a little of it; gives what it got in ten minutes of ten blocks.
+fn estranged(text: &str, cause: Cause) -> (Bench, usize) {
+    let mut bench = Bench::new(|settings| (settings.batch_len, settings.uploaders) = (BATCH, 1));
+    let mut got = 0;
+    for height in 100..110 {
+        bench.view(PoolView { tip_height: height, ..view(&["http://h0/"]) });
+        for _ in 0..60 {
+            bench.find(&job(height - 2), &[0; 100]);
+            bench.wait(1.0);
+            while let Some(post) = bench.posts.first() {
+                got += post.batch.len();
+                bench.refuse(400, text);
+            }
+        }
+    }
+    let (found, lost) = (bench.account().found as usize, bench.lost(Fate::Unwanted, cause) as usize);
+    assert!(lost > found - 4 * BATCH, "{:#?}", bench.account());
+    (bench, got)
+}
+
+#[test]
+fn a_pool_on_another_branch_gets_a_little_of_each_block_and_then_all_when_it_takes_it() {
+    let (mut bench, got) = estranged("check_ann() -> INVAL", Cause::ParentRefused);
+    assert!((BATCH..BATCH + 32 * 25).contains(&got), "{got}");
+    assert!(bench.uploader.is_refused_by(PoolId(0), &"http://h0/".parse().unwrap()));
+    let said: Vec<_> = bench.notices.iter().filter(|text| text.contains("does not get all")).collect();
+    assert!((2..=3).contains(&said.len()) && said[0].contains("seems to be on another"), "{said:?}");
+    bench.view(PoolView { tip_height: 110, ..view(&["http://h0/"]) });
+    bench.find(&job(109), &[0; BATCH]);
+    bench.take(32, 0);
+    bench.take(BATCH as u32 - 32, 0);
+    assert!(!bench.uploader.is_refused_by(PoolId(0), &"http://h0/".parse().unwrap()));
+}
+
+#[test]
+fn a_pool_with_another_signing_key_is_not_called_inconsistent_and_gets_a_little_of_each_block() {
+    let (bench, got) = estranged("wrong signing key", Cause::OtherKey);
+    assert!((BATCH..BATCH + 32 * 25).contains(&got), "{got}");
+    let about_key = |text: &&String| text.contains("another signing key than the leading pool");
+    let said = bench.notices.iter().filter(about_key).count();
+    assert!((3..=6).contains(&said) && said == bench.notices.len(), "{:#?}", bench.notices);
+}
+
+#[test]
+fn what_lasts_is_told_again_every_few_minutes() {
+    let mut bench = Bench::new(|settings| settings.queue_bytes = 8 * 1024);
+    bench.view(view(&["http://h0/"]));
+    bench.find(&job(98), &[0; 20]);
+    (0..2).for_each(|_| bench.refuse(503, "overloaded"));
+    let told = |bench: &Bench| bench.notices.iter().filter(|text| text.contains("a queue is full")).count();
+    assert_eq!(told(&bench), 1);
+    for _ in 0..20 {
+        bench.find(&job(98), &[0; 20]);
+        bench.wait(60.0);
+    }
+    assert_eq!(told(&bench), 4, "{:#?}", bench.notices);
 }

@@ -9,12 +9,9 @@ use url::Url;
 
 use crate::{
     pool::{self, FetchError, Fetcher, Pools},
-    protocol::BlockHash,
+    protocol::{BlockHash, MINE_OLD_MAX},
     values::{PoolId, PoolView},
 };
-
-/// How far below the tip parent blocks are looked for.
-const DEEPEST: u32 = 100;
 
 /// Where the hashes of parent blocks come from.
 #[derive(Debug)]
@@ -61,7 +58,7 @@ pub struct PoolBlocks {
 pub enum NoParent {
     /// The block is above the tip or far below it.
     #[error(
-        "parent block unknown: {height} is not among the newest {DEEPEST} blocks of the pool, which is at {tip}"
+        "parent block unknown: {height} is not among the newest {MINE_OLD_MAX} blocks of the pool, which is at {tip}"
     )]
     OutOfReach {
         /// The height asked for.
@@ -112,7 +109,7 @@ impl PoolBlocks {
         if missing.is_empty() {
             return;
         }
-        let settings = pool::Settings { blocks: DEEPEST + 1, ..pool::Settings::default() };
+        let settings = pool::Settings { blocks: MINE_OLD_MAX + 1, ..pool::Settings::default() };
         let enough = |view: &PoolView| {
             let mut wanted = missing.iter().filter(|height| is_in_reach(**height, view.tip_height));
             view.tip_height >= 1 && wanted.all(|height| view.block_at(*height).is_some())
@@ -137,7 +134,7 @@ impl PoolBlocks {
 
 /// Whether a block is among those that are looked for below this tip.
 fn is_in_reach(height: u32, tip: u32) -> bool {
-    tip.checked_sub(height).is_some_and(|depth| depth <= DEEPEST)
+    tip.checked_sub(height).is_some_and(|depth| depth <= MINE_OLD_MAX)
 }
 
 const SILENCE: &str = "it sends nothing that could be used";

@@ -29,7 +29,7 @@ use crate::{
     },
     scheduler::{self, Scheduler},
     upload::{self, Ledger, Limit, Uploader},
-    values::{BackendId, Hardness, Job, Moment, Notice, PauseReason, PoolId},
+    values::{Address, BackendId, Hardness, Job, Moment, Notice, PauseReason, PoolId},
 };
 
 /// Time between two samples of the rates.
@@ -549,7 +549,8 @@ impl<O: Outside> Loop<O> {
             waiting: handlers().map(|handler| handler.queued).sum(),
             mining: self.stage == Stage::Mining && self.pauses.is_empty() && self.job.is_some(),
         };
-        let fits = self.fitter.observe(observed, |easiest| self.pools.takers(easiest), now);
+        let refuses = |pool, url: &Address| self.uploader.is_refused_by(pool, url);
+        let fits = self.fitter.observe(observed, |easiest| self.pools.takers(easiest, refuses), now);
         let overflow = handlers().map(|handler| handler.overflow).sum();
         let sent = ledger.pools.iter().map(|account| account.bytes_uploaded).sum();
         let limit = self.settings.upload.limit.map(Limit::mbit_per_s);
@@ -698,6 +699,7 @@ impl<O: Outside> Loop<O> {
                 upload::Effect::TargetRefused { pool, work_bits } => {
                     self.pools(pool::Event::TargetRefused { pool, work_bits });
                 }
+                upload::Effect::Doubted { pool } => self.pools(pool::Event::Doubted { pool }),
                 upload::Effect::BackendErred { backend, verdict } => {
                     let error = format!("it found an announcement that does not validate: {verdict}");
                     self.lose_backend(backend, &error);

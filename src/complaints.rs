@@ -16,7 +16,7 @@ const SAID_MAX: usize = 16;
 
 /// One topic's complaints.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub struct Complaints {
     said: Vec<String>,
     /// When something was last said.
     last: Moment,
@@ -56,7 +56,7 @@ impl Complaints {
 }
 
 /// The first ones of a list, and how many more there are.
-pub(super) fn few<T: AsRef<str>>(list: &[T], separator: &str) -> String {
+pub fn few<T: AsRef<str>>(list: &[T], separator: &str) -> String {
     let mut parts: Vec<_> = list.iter().take(SPELLED_OUT).map(|part| part.as_ref().to_owned()).collect();
     if list.len() > SPELLED_OUT {
         parts.push(format!("and {} more", list.len() - SPELLED_OUT));
