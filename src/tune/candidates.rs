@@ -27,8 +27,8 @@ use crate::backend::{
 /// Settings of GPU passes that hardware may like better, most promising first. Nobody has measured them on many cards, so
 /// that each machine has to find out.
 ///
-/// Outputs in workgroup memory take 1 KiB a lane: that is what bounds how many lanes a multiprocessor has, and more than 32
-/// lanes of a workgroup do not fit into what most devices give one.
+/// Outputs in workgroup memory take 1 KiB a lane: that is what bounds how many lanes a multiprocessor has, and more
+/// than 32 lanes of a workgroup do not fit into what most devices give one.
 pub const PASSES: [&str; 9] = [
     "output=storage",
     "registers=private:261",

@@ -218,8 +218,8 @@ pub enum Outcome {
     },
 }
 
-/// Announcements where the device has left them, so that each is copied once: to where it stays. To be dropped before the
-/// next submission, which may need the place.
+/// Announcements where the device has left them, so that each is copied once: to where it stays. To be dropped before
+/// the next submission, which may need the place.
 pub struct Rows(Box<dyn AsRef<[Output]> + Send>);
 
 impl Rows {
@@ -254,8 +254,8 @@ pub enum Nonsense {
         /// What is wrong.
         what: String,
     },
-    /// Announcements came back that this submission cannot have found. What drivers give up without a word leaves behind
-    /// what was found before.
+    /// Announcements came back that this submission cannot have found. What drivers give up without a word leaves
+    /// behind what was found before.
     #[error("what came back for submission {id} is not what it found: {what}")]
     Foreign {
         /// The submission.

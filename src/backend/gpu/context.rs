@@ -31,7 +31,7 @@ pub struct Options {
     pub int64: bool,
     /// Leave out of shaders the checks that indices are within bounds and loops come to an end.
     pub unchecked: bool,
-    /// Have the library count the turns of every loop in shaders, so that it ends however many they are. Part of the checks.
+    /// Have the library count the turns of every loop in shaders, so that each ends. Part of the checks.
     pub loop_bounds: bool,
 }
 

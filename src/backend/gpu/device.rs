@@ -362,8 +362,8 @@ impl GpuDevice {
         self.passes.search.encode(uploads, pass, &place.search[flight], harvest, &slices);
     }
 
-    /// Encodes a submission: how what it needs gets to where it is used, its work, and how its answer gets to where it is
-    /// read.
+    /// Encodes a submission: how what it needs gets to where it is used, its work, and how its answer gets to where it
+    /// is read.
     fn encode(
         &mut self,
         submission: Submission<DeviceProgram>,
@@ -485,8 +485,8 @@ impl GpuDevice {
     }
 }
 
-/// What a submission needs, end to end, and where it goes. One buffer takes all of it: buffers of the library's own for each
-/// piece would be made anew each time, and a device for which one cannot be made is lost.
+/// What a submission needs, end to end, and where it goes. One buffer takes all of it: buffers of the library's own for
+/// each piece would be made anew each time, and a device for which one cannot be made is lost.
 #[derive(Default)]
 struct Uploads {
     bytes: Vec<u8>,

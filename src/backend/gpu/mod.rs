@@ -29,14 +29,15 @@
 //! finds little in its way: nothing is submitted for a round that was cancelled. A submission takes about 100 ms, by
 //! its time stamps. Table 1 is overwritten by table 2 once it is hashed.
 //!
-//! What crosses between host and device: up, programs of some 14 KiB and 2 KiB a search, in one buffer for each submission in
-//! flight; down, 64 bytes for each root, then finished announcements with their hashes, 1088 bytes each, into a buffer for
-//! 32,768 at most. No more is searched at a time than there is room for: if there are more announcements nevertheless (a
-//! chance of 10⁻¹⁵), none of that submission is taken, and its soft nonces are searched again in halves.
-//! The processor's kernels have no part in it; what the host does is RandGen and a few hashes a round.
+//! What crosses between host and device: up, programs of some 14 KiB and 2 KiB a search, in one buffer for each
+//! submission in flight; down, 64 bytes for each root, then finished announcements with their hashes, 1088 bytes each,
+//! into a buffer for 32,768 at most. No more is searched at a time than there is room for: if there are more
+//! announcements nevertheless (a chance of 10⁻¹⁵), none of that submission is taken, and its soft nonces are searched
+//! again in halves. The processor's kernels have no part in it; what the host does is RandGen and a few hashes a round.
 //!
 //! Not every driver says that it gave a submission up. So each answer has to show that it is its submission's
-//! (`passes::done`), and each announcement that its round was searched for it just then; otherwise the device counts as lost.
+//! (`passes::done`), and each announcement that its round was searched for it just then; otherwise the device counts as
+//! lost.
 //!
 //! # Proof and failure
 //!

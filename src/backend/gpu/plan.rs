@@ -164,9 +164,9 @@ struct Size {
 impl Size {
     fn of(kind: Kind) -> Self {
         match kind {
-            // 128 programs are 229,376 lanes. An H200 runs 25,344 of them at once where outputs lie in workgroup memory:
-            // six workgroups of 32 lanes and 32 KiB on each of 132 multiprocessors. Searches are not bound by it: 270,336
-            // lanes. One ends with its last lanes, so it is several times as many.
+            // 128 programs are 229,376 lanes. An H200 runs 25,344 of them at once where outputs lie in workgroup
+            // memory: six workgroups of 32 lanes and 32 KiB on each of 132 multiprocessors. Searches are not bound by
+            // it: 270,336 lanes. One ends with its last lanes, so it is several times as many.
             Kind::Discrete => Self { slots: 128, states: 1 << 19, first: [1e9, 16.0, 65536.0] },
             Kind::Virtual | Kind::Other => Self { slots: 32, states: 1 << 16, first: [1e8, 4.0, 16384.0] },
             Kind::Integrated => Self { slots: 16, states: 1 << 15, first: [1e8, 2.0, 4096.0] },

@@ -1,9 +1,9 @@
 //! Tells submissions that were carried out from those that a driver gave up without a word.
 //!
-//! Metal counts a submission that was stopped half way, as its watchdog does, as one that has ended, and says so nowhere.
-//! What is read back is then what lay there before: an older submission's answer. So each is sent a number of its own,
-//! behind all other uploads; its last dispatch hands the number on, behind all others; and it is read back last of all.
-//! Only if every part was carried out does the right one arrive.
+//! Metal counts a submission that was stopped half way, as its watchdog does, as one that has ended, and says so
+//! nowhere. What is read back is then what lay there before: an older submission's answer. So each is sent a number of
+//! its own, behind all other uploads; its last dispatch hands the number on, behind all others; and it is read back
+//! last of all. Only if every part was carried out does the right one arrive.
 
 use super::super::context::{Access, Gpu, GpuError, Shader};
 use super::super::source::Part;
