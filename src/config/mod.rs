@@ -614,7 +614,7 @@ pub fn check_text(program: &Command, path: &Path, text: &str) -> Result<(), Conf
     read_text(&program, path, text).all_right(path).map(|_| ())
 }
 
-/// The file to read: the one that is named, none if the name is empty, or else the first of [`default_files`] that is
+/// The file to read: the one that is named, none if the name is empty, or else the first of the default ones that is
 /// there.
 pub fn locate(named: Option<&OsStr>) -> Option<PathBuf> {
     match named {

@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::line::{Line, cut};
 use crate::{
+    plain::is_obeyed,
     report::{Phase, PoolRow, RateRow, Snapshot, scaled, short, three_digits},
     upload::{Account, HandlerRow},
 };
@@ -363,7 +364,7 @@ pub fn connections(snapshot: &Snapshot) -> String {
         }
     }
     // Some of it is what pools say.
-    out.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    out.chars().map(|c| if is_obeyed(c) && c != '\n' { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -522,7 +523,7 @@ block 1234567  difficulty 128 (--max-upload, pool 16)  age 42 s";
                     for line in lines {
                         let shown = anstream::adapter::strip_str(&line).to_string();
                         assert!(shown.width() < columns.max(1), "{columns}: {shown:?}");
-                        assert!(!shown.contains(char::is_control), "{shown:?}");
+                        assert!(!shown.contains(is_obeyed), "{shown:?}");
                     }
                 }
             }

@@ -3,6 +3,8 @@
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::plain::is_obeyed;
+
 /// A line in the making.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
@@ -19,7 +21,7 @@ impl Line {
     /// Adds text that looks so. Characters that would move the cursor become blanks: some text is a pool's.
     #[must_use]
     pub fn styled(mut self, style: Style, text: impl AsRef<str>) -> Self {
-        let text = text.as_ref().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = text.as_ref().chars().map(|c| if is_obeyed(c) { ' ' } else { c }).collect();
         self.parts.push((style, text));
         self
     }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{BlockHash, HANDLERS_MAX, MINE_OLD_MAX};
+use crate::plain::is_obeyed;
 
 /// Bytes of the longest address that is believed: it is in log lines, in metrics and in every post's head.
 const ADDRESS_MAX: usize = 2048;
@@ -244,7 +245,7 @@ pub(super) fn shown(value: Option<&Value>) -> String {
     };
     let text = value.map(Value::to_string).unwrap_or_default();
     let mut short: String =
-        text.chars().take(72).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+        text.chars().take(72).map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
     if text.chars().nth(72).is_some() {
         short.push('…');
     }
@@ -433,6 +434,6 @@ mod tests {
     #[test]
     fn values_are_shown_short_and_harmless() {
         let text = shown(Some(&json!("\u{1b}[2J\u{9b}".repeat(50))));
-        assert!(text.chars().count() < 80 && !text.chars().any(char::is_control), "{text}");
+        assert!(text.chars().count() < 80 && !text.chars().any(is_obeyed), "{text}");
     }
 }

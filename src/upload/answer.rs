@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::protocol;
+use crate::{plain::is_obeyed, protocol};
 
 /// How a post ended, as far as HTTP knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +231,7 @@ fn expected_and_got(text: &str) -> Option<(u64, u64)> {
 
 /// A pool's words, fit for one line of a log.
 fn shorten(text: &str) -> String {
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let line = text.chars().map(|c| if is_obeyed(c) { ' ' } else { c });
     let short: String = line.take(160).collect();
     short.trim().to_owned()
 }

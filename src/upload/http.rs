@@ -28,7 +28,7 @@ const PIECE: Duration = Duration::from_millis(25);
 const IDLE_MAX: usize = 512;
 
 /// What all posts share: it keeps connections open for the next post, `uploaders` of them per handler as long as there
-/// are no more than [`IDLE_MAX`] in all.
+/// are no more than 512 in all.
 ///
 /// Redirects are never followed: announcements go where the pool's list says.
 pub fn agent(uploaders: usize) -> Agent {
