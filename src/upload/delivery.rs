@@ -437,7 +437,7 @@ impl Delivery {
 
     /// Takes in how a post ended.
     pub fn answered(&mut self, request: u64, outcome: &PostOutcome, cx: &mut Context) {
-        let Some(InFlight { mut parcel, handler: id, url, since, list, is_probe }) =
+        let Some(InFlight { mut parcel, handler: id, url, since, list, mut is_probe }) =
             self.posts.remove(&request)
         else {
             return;
@@ -449,9 +449,7 @@ impl Delivery {
             if let PostOutcome::Answer { .. } = outcome {
                 handler.latency = Some(cx.now.saturating_sub(since));
             }
-            if is_probe {
-                handler.doubts.probed(&parcel.batch.job);
-            }
+            is_probe &= handler.doubts.probed(&parcel.batch.job);
         }
         self.retired.retain(|handler| handler.posts > 0);
         if !matches!(outcome, PostOutcome::NotSent(_) | PostOutcome::CutShort(_)) {
@@ -705,12 +703,19 @@ impl Delivery {
             return;
         }
         self.doubt(job, at, cx);
+        let is_named = self.names(job);
         let Some(handler) = self.handler(at.id) else { return };
-        if at.is_probe {
-            handler.doubts.avoid(job, cause, cx.now);
-        } else {
-            handler.doubts.prove(job);
+        match (at.is_probe, is_named && cause == Cause::ParentRefused) {
+            (true, true) => handler.doubts.wait_on(job, cx.now),
+            (true, false) => handler.doubts.avoid(job, cause, cx.now),
+            (false, _) => _ = handler.doubts.prove(job),
         }
+    }
+
+    /// Whether the pool itself names the block that a job is mined on.
+    fn names(&self, job: &Job) -> bool {
+        let block = self.view.as_ref().and_then(|view| view.block_at(job.parent_height));
+        block.is_some_and(|block| block.hash == job.parent_hash)
     }
 
     /// Whether a handler, by its address, is known to refuse what is valid.
@@ -791,13 +796,15 @@ impl Delivery {
         }
         self.note_check(&announcements, &bad, &why, cx);
         let sifted = matches!(why, Why::Refused { .. });
-        if let Why::Refused { at, job, .. } = &why
-            && let Some(handler) = self.handler(at.id)
-        {
-            match (bad.is_empty(), at.is_probe) {
-                (false, _) => handler.doubts.explained(job),
-                (true, true) => handler.doubts.avoid(job, Cause::ParentRefused, cx.now),
-                (true, false) => _ = handler.doubts.prove(job),
+        if let Why::Refused { at, job, .. } = &why {
+            let is_named = self.names(job);
+            if let Some(handler) = self.handler(at.id) {
+                match (bad.is_empty(), at.is_probe) {
+                    (false, _) => handler.doubts.explained(job),
+                    (true, true) if is_named => handler.doubts.wait_on(job, cx.now),
+                    (true, true) => handler.doubts.avoid(job, Cause::ParentRefused, cx.now),
+                    (true, false) => _ = handler.doubts.prove(job),
+                }
             }
         }
         let mut lost = Vec::new();

@@ -98,16 +98,21 @@ impl Doubts {
         self.doubts.retain(|doubt| doubt.parent != job.parent_hash);
     }
 
-    /// What was tried was refused, though it is valid.
+    /// What was tried was refused, though it is valid: what is mined on the block is unwanted for a while.
+    ///
+    /// Nothing follows where the doubt has ended since, by news of the pool or by a post that was taken.
     pub fn avoid(&mut self, job: &Job, cause: Cause, now: Moment) {
+        let Some(doubt) = self.about(&job.parent_hash) else { return };
+        (doubt.proven, doubt.probing) = (true, false);
+        (doubt.avoided, doubt.next_try) = (Some(cause), now + AVOIDED_FOR);
         self.wary = true;
-        if self.about(&job.parent_hash).is_none() {
-            self.open(job, 0, now);
-        }
-        if let Some(doubt) = self.about(&job.parent_hash) {
-            (doubt.proven, doubt.probing) = (true, false);
-            (doubt.avoided, doubt.next_try) = (Some(cause), now + AVOIDED_FOR);
-        }
+    }
+
+    /// What was tried was refused, though it is valid and mined on a block that the pool names itself: the handler errs,
+    /// and what waits for it waits on.
+    pub fn wait_on(&mut self, job: &Job, now: Moment) {
+        let Some(doubt) = self.about(&job.parent_hash) else { return };
+        (doubt.proven, doubt.probing, doubt.next_try) = (true, false, now + PATIENCE);
     }
 
     /// A post was taken. It ends a doubt that is older than it.
@@ -153,11 +158,9 @@ impl Doubts {
         }
     }
 
-    /// What was tried has had an answer, or never will have.
-    pub fn probed(&mut self, job: &Job) {
-        if let Some(doubt) = self.about(&job.parent_hash) {
-            doubt.probing = false;
-        }
+    /// What was tried has had an answer, or never will have. Whether the block is still in doubt.
+    pub fn probed(&mut self, job: &Job) -> bool {
+        self.about(&job.parent_hash).map(|doubt| doubt.probing = false).is_some()
     }
 
     /// Why what is mined for a job is unwanted at the moment, if it is.
@@ -216,6 +219,28 @@ mod tests {
         assert_eq!(doubts.free_from(&job(99)), None);
         doubts.taken(&job(99), 9);
         assert!(!doubts.is_wary() && !doubts.is_probe(&job(99)));
+    }
+
+    #[test]
+    fn a_late_verdict_on_a_doubt_that_has_ended_changes_nothing() {
+        let mut doubts = Doubts::default();
+        doubts.refused(&job(98), 7, SECOND);
+        doubts.probe(&job(98));
+        doubts.taken(&job(98), 8);
+        assert!(!doubts.probed(&job(98)));
+        doubts.avoid(&job(98), Cause::ParentRefused, 20 * SECOND);
+        assert!(!doubts.avoids_some(20 * SECOND) && !doubts.is_wary() && !doubts.is_probe(&job(98)));
+    }
+
+    #[test]
+    fn what_a_handler_wrongly_refuses_waits_on_and_is_tried_again_and_again() {
+        let mut doubts = Doubts::default();
+        doubts.refused(&job(98), 7, SECOND);
+        doubts.probe(&job(98));
+        assert!(doubts.probed(&job(98)));
+        doubts.wait_on(&job(98), 20 * SECOND);
+        assert!(!doubts.avoids_some(20 * SECOND) && !doubts.is_wary());
+        assert_eq!(doubts.free_from(&job(98)), Some(20 * SECOND + PATIENCE));
     }
 
     #[test]

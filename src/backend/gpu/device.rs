@@ -96,7 +96,7 @@ impl Opener for GpuOpener {
 
     fn open(&self, Attempt { plan, variant }: Attempt) -> Result<GpuDevice, GpuError> {
         // The library's whole state begins anew with the list: after a driver's reset the old one is of no use.
-        let same = adapters::list().into_iter().filter(|adapter| adapter.about == self.about);
+        let same = adapters::list().into_iter().filter(|adapter| adapter.about.is_same_device(&self.about));
         let adapter = same.into_iter().nth(self.twin).ok_or_else(|| GpuError::Open {
             adapter: self.about.name.clone(),
             reason: "its driver does not show it any more".into(),

@@ -193,6 +193,10 @@ impl<O: Opener> Driver<O> {
 
     /// Does what is due, supplies the device, and attends to the next messages.
     fn turn(&mut self) -> Result<(), Stop> {
+        // What has come first: the process may have slept, and the device answered meanwhile.
+        while let Ok(message) = self.inbox.try_recv() {
+            self.message(message)?;
+        }
         while let Some(due) = self.recovery.due(self.now()) {
             self.act(due)?;
         }
@@ -541,7 +545,7 @@ mod tests {
     /// With drivers that are silent for long.
     const IMPATIENT: Patience = Patience {
         opening: Duration::from_secs(60),
-        working: Duration::from_secs(3),
+        working: Duration::from_secs(10),
         ending: Duration::from_millis(300),
         closing: Duration::from_millis(100),
     };
@@ -714,14 +718,15 @@ mod tests {
 
     #[test]
     fn a_device_that_may_be_late_keeps_nobody_waiting_and_mines_when_it_can() {
+        let patience = Patience { ending: Duration::from_secs(60), ..IMPATIENT };
         let until = Instant::now() + Duration::from_secs(60);
         let refused = faults(1);
         lock(&refused).refusals = 1;
-        let late = opening(&refused, IMPATIENT).ready(until, true).expect("it may be late");
+        let late = opening(&refused, patience).ready(until, true).expect("it may be late");
         let slow = faults(1);
         lock(&slow).stuck_opening = true;
         let soon = Instant::now() + Duration::from_millis(50);
-        let slow_one = opening(&slow, IMPATIENT).ready(soon, true).expect("it may be late");
+        let slow_one = opening(&slow, patience).ready(soon, true).expect("it may be late");
         for (faults, opening) in [(refused, late), (slow, slow_one)] {
             let (mut backend, events) = start(opening);
             backend.start((0..3).map(round).collect());

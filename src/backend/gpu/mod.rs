@@ -213,7 +213,8 @@ pub fn start(settings: &Settings, sink: &Sink) -> Result<Vec<Box<dyn Backend>>, 
         let opening = Opening::begin(opener, plan, info, host, Patience::default());
         openings.push(opening.map_err(|error| failed(error.to_string()))?);
     }
-    let until = Instant::now() + READY;
+    // Those that cannot join later are waited for as long as drivers may take.
+    let until = Instant::now() + if settings.late { READY } else { Patience::default().opening };
     let mut backends: Vec<Box<dyn Backend>> = Vec::new();
     for opening in openings {
         let name = opening.info.name.clone();
@@ -299,7 +300,7 @@ impl<P: Send + Sync + 'static> Opening<P> {
                     return Err(GpuError::Lost { adapter, reason: "its thread panicked".into() });
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) if !late => {
-                    return Err(GpuError::Open { adapter, reason: format!("not ready within {READY:?}") });
+                    return Err(GpuError::Open { adapter, reason: "it was not ready in time".into() });
                 }
                 Ok(Standing::Delayed) | Err(mpsc::RecvTimeoutError::Timeout) => {
                     tracing::warn!("{} mines as soon as it is open and has proved itself", self.info.name);

@@ -196,11 +196,8 @@ impl Recovery {
 
     fn judge(&mut self, error: &GpuError, now: Moment) -> Verdict {
         let lost = match error {
-            GpuError::OutOfMemory { .. } => return self.halve(),
-            GpuError::Lost { reason, .. } if is_want_of_memory(reason) => {
-                self.failures.push_back(Failure { at: now, lost: true });
-                return self.halve();
-            }
+            GpuError::OutOfMemory { .. } => return self.halve(now),
+            GpuError::Lost { reason, .. } if is_want_of_memory(reason) => return self.halve(now),
             GpuError::Shader { .. } | GpuError::Wrong { .. } => return self.next_variant(),
             GpuError::Lost { .. } => true,
             GpuError::Open { .. } => false,
@@ -217,11 +214,15 @@ impl Recovery {
         Verdict::Reopen { wait: *wait, smaller: plan.is_some(), variant: None }
     }
 
-    /// However often: a plan can be halved a few times only.
-    fn halve(&mut self) -> Verdict {
-        let Some(plan) = self.plan.smaller() else { return Verdict::GiveUp };
-        self.plan = plan;
-        Verdict::Reopen { wait: Duration::ZERO, smaller: true, variant: None }
+    /// However often: a plan can be halved a few times only. Then others have the memory, and may give it back.
+    fn halve(&mut self, now: Moment) -> Verdict {
+        if let Some(plan) = self.plan.smaller() {
+            self.plan = plan;
+            return Verdict::Reopen { wait: Duration::ZERO, smaller: true, variant: None };
+        }
+        let Some(wait) = WAITS.get(self.failures.len()) else { return Verdict::GiveUp };
+        self.failures.push_back(Failure { at: now, lost: false });
+        Verdict::Reopen { wait: *wait, smaller: false, variant: None }
     }
 
     /// A device that has computed rightly before does so no more: then it is broken, not its compiler.
@@ -354,6 +355,13 @@ mod tests {
                 assert_eq!(recovery.failed(&error, Moment::ZERO), reopen(Duration::ZERO, true), "{error}");
                 assert_eq!(recovery.plan.slots, slots);
                 recovery.gone();
+            }
+            for wait in WAITS {
+                assert_eq!(
+                    recovery.failed(&error, Moment::ZERO),
+                    reopen(wait, false),
+                    "others have the memory"
+                );
             }
             assert_eq!(recovery.failed(&error, Moment::ZERO), Verdict::GiveUp);
         }
