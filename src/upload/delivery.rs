@@ -405,12 +405,7 @@ impl Delivery {
         cause: Cause,
         cx: &mut Context,
     ) {
-        // Nobody asks for the blocks of one that never led.
-        let knows_blocks = self.view.as_ref().is_some_and(|view| !view.blocks.is_empty());
         let advice = match (&fate, &cause) {
-            (Fate::Unwanted, Cause::ParentRefused) if knows_blocks => {
-                Some("a handler refuses what is mined as its master asks for; tell the pool")
-            }
             (Fate::Unwanted, Cause::ParentRefused) => Some(
                 "a handler refuses what is valid on the leading pool's chain, so it seems to be on another",
             ),
@@ -703,17 +698,22 @@ impl Delivery {
             return;
         }
         self.doubt(job, at, cx);
-        let is_named = self.names(job);
+        self.refused_though_valid(job, at, cause, cx.now);
+    }
+
+    /// Draws the conclusion: what the pool itself names its handler should take, some time; anything else it need not.
+    fn refused_though_valid(&mut self, job: &Job, at: &InFlightAt, cause: Cause, now: Moment) {
+        let errs = cause == Cause::ParentRefused && self.is_named(job);
         let Some(handler) = self.handler(at.id) else { return };
-        match (at.is_probe, is_named && cause == Cause::ParentRefused) {
-            (true, true) => handler.doubts.wait_on(job, cx.now),
-            (true, false) => handler.doubts.avoid(job, cause, cx.now),
+        match (at.is_probe, errs) {
+            (true, true) => handler.doubts.wait_on(job, now),
+            (true, false) => handler.doubts.avoid(job, cause, now),
             (false, _) => _ = handler.doubts.prove(job),
         }
     }
 
     /// Whether the pool itself names the block that a job is mined on.
-    fn names(&self, job: &Job) -> bool {
+    fn is_named(&self, job: &Job) -> bool {
         let block = self.view.as_ref().and_then(|view| view.block_at(job.parent_height));
         block.is_some_and(|block| block.hash == job.parent_hash)
     }
@@ -797,14 +797,10 @@ impl Delivery {
         self.note_check(&announcements, &bad, &why, cx);
         let sifted = matches!(why, Why::Refused { .. });
         if let Why::Refused { at, job, .. } = &why {
-            let is_named = self.names(job);
-            if let Some(handler) = self.handler(at.id) {
-                match (bad.is_empty(), at.is_probe) {
-                    (false, _) => handler.doubts.explained(job),
-                    (true, true) if is_named => handler.doubts.wait_on(job, cx.now),
-                    (true, true) => handler.doubts.avoid(job, Cause::ParentRefused, cx.now),
-                    (true, false) => _ = handler.doubts.prove(job),
-                }
+            if bad.is_empty() {
+                self.refused_though_valid(job, at, Cause::ParentRefused, cx.now);
+            } else if let Some(handler) = self.handler(at.id) {
+                handler.doubts.explained(job);
             }
         }
         let mut lost = Vec::new();
@@ -901,7 +897,9 @@ impl Delivery {
                 if !bad.is_empty() {
                     self.is_refusal_news(*id, cx.now);
                     cx.note(Notice::error(text));
-                } else if *is_probe || (!self.draining && self.handler(*id).is_some_and(is_explained)) {
+                } else if (*is_probe && !self.is_named(job))
+                    || (!self.draining && self.handler(*id).is_some_and(is_explained))
+                {
                     // What follows from a probe is told as a loss; what the pool has explained needs no words.
                 } else if self.is_refusal_news(*id, cx.now) {
                     cx.note(Notice::warn(text));

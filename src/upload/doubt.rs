@@ -175,6 +175,11 @@ impl Doubts {
         self.doubts.iter().any(|doubt| doubt.avoided.is_some() && now < doubt.next_try)
     }
 
+    /// Whether it refuses something at the moment that is known to validate here.
+    pub fn refuses_valid(&self) -> bool {
+        self.wary || self.doubts.iter().any(|doubt| doubt.proven)
+    }
+
     /// Whether it has refused what is valid, twice, and taken nothing since.
     pub fn is_wary(&self) -> bool {
         self.wary

@@ -115,7 +115,10 @@ impl Handler {
             overflow: self.overflow,
             unknown: self.unknown,
             latency: self.latency,
-            trouble: self.trouble.as_ref().map(|trouble| trouble.to_string()),
+            trouble: match &self.trouble {
+                Some(trouble) => Some(trouble.to_string()),
+                None => self.doubts.refuses_valid().then(|| "refuses announcements that are valid".into()),
+            },
             retry_at: self.back_off.until(),
         }
     }

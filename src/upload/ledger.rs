@@ -78,7 +78,7 @@ pub struct HandlerRow {
     pub unknown: u64,
     /// How long its last answer took.
     pub latency: Option<Duration>,
-    /// What is wrong with it, while it is left alone.
+    /// What is wrong with it, while it is left alone or given a little at a time.
     pub trouble: Option<String>,
     /// When it is tried again; `None` while all is well.
     pub retry_at: Option<Moment>,

@@ -734,6 +734,29 @@ fn a_block_that_the_pool_confirms_is_sent_for_at_once() {
 }
 
 #[test]
+fn what_a_handler_wrongly_refuses_of_a_block_that_its_pool_names_waits_until_it_takes_it() {
+    let mut bench = Bench::new(|_| {});
+    bench.view(view_with(1, 95..=100));
+    for _ in 0..5 {
+        bench.find(&on(98, 1), &[0; 8]);
+        while !bench.posts.is_empty() {
+            bench.refuse(400, "something that nobody knows");
+        }
+        bench.wait(11.0);
+    }
+    let trouble = |bench: &Bench| bench.account().handlers[0].trouble.clone();
+    assert_eq!(trouble(&bench).as_deref(), Some("refuses announcements that are valid"));
+    assert_eq!(bench.lost(Fate::Unwanted, Cause::ParentRefused), 0);
+    let rejected = bench.account().rejected;
+    while let Some(post) = bench.posts.first() {
+        bench.take(post.batch.len() as u32, 0);
+    }
+    let account = bench.account();
+    assert_eq!((account.accepted + rejected, account.rejected, trouble(&bench)), (40, rejected, None));
+    assert!(rejected < 20, "only what was tried twice is lost: {rejected}");
+}
+
+#[test]
 fn what_is_in_doubt_is_handed_in_when_mining_stops() {
     let mut bench = Bench::with_handlers(1);
     bench.find(&job(98), &[0; 4]);
